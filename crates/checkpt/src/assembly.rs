@@ -14,7 +14,7 @@ use crate::style::{ChunkStyle, Style};
 use crate::write::Source;
 
 /// Bytes that are hashed right after they were read, while they are in the first-level cache.
-const BLOCK_BYTES: usize = 32 << 10;
+const BLOCK_BYTES: usize = 8 << 10;
 
 /// What all workers need to fill frames.
 pub(crate) struct Assembly<'a> {

@@ -17,7 +17,9 @@ use crate::header::Header;
 use crate::joiner::identity::Identity;
 use crate::joiner::table::{Seat, Table};
 use crate::joiner::{JoinerSlot, proof};
-use crate::layout::{LOCK_WORD, PAGE_BYTES, PROOF_READERS, USER_OFFSET, joiner};
+use crate::layout::{
+    COUNTER_MAX, JOINER_BYTES, JOINERS_OFFSET, LOCK_WORD, PAGE_BYTES, PROOF_READERS, USER_OFFSET, joiner,
+};
 use crate::lock::word::Claim;
 use crate::mem::Words;
 use crate::sys::fork;
@@ -245,16 +247,43 @@ impl Join {
     #[inline]
     pub(crate) fn user_words(&self, range: &Range<u64>) -> Result<Words<'_>, RangeError> {
         self.check(range)?;
-        if !(range.start | range.end).is_multiple_of(8) {
-            return Err(RangeError::Misaligned { start: range.start, end: range.end });
-        }
+        expect_words(range)?;
         Ok(Words::new(self.map.words(range), self.map.is_writable()))
+    }
+
+    /// Adds to a counter of `slot`, which is this process's.
+    #[inline]
+    pub(crate) fn count(&self, slot: JoinerSlot, counter: usize, delta: u64) {
+        assert!(counter < COUNTER_MAX, "counter {counter} of {COUNTER_MAX}");
+        let first = (JOINERS_OFFSET + slot.index() as u64 * JOINER_BYTES) as usize / 8 + joiner::COUNTERS;
+        let words = self.words();
+        // Relaxed: each counter stands for itself and has one writer.
+        let before = words.load(first + counter, Ordering::Relaxed);
+        words.store(first + counter, before.wrapping_add(delta), Ordering::Relaxed);
+    }
+
+    /// The words of a range that `check_span` let pass, as far as the file reaches.
+    #[inline(always)]
+    pub(crate) fn span_words(&self, range: &Range<u64>) -> Words<'_> {
+        let end = range.end.min(self.known_len()).max(range.start);
+        Words::new(self.map.words(&(range.start..end)), self.map.is_writable())
+    }
+
+    /// Whether a range may be viewed once the file reaches that far.
+    pub(crate) fn check_span(&self, range: &Range<u64>) -> Result<(), RangeError> {
+        self.check_to(range, self.header.spec.len_max_bytes)?;
+        expect_words(range)
     }
 
     #[inline]
     fn check(&self, range: &Range<u64>) -> Result<(), RangeError> {
+        self.check_to(range, self.known_len())
+    }
+
+    /// Whether a range lies between the region's own pages and `max` and holds no guard page.
+    #[inline]
+    fn check_to(&self, range: &Range<u64>, max: u64) -> Result<(), RangeError> {
         let Range { start, end } = *range;
-        let max = self.known_len();
         if start < USER_OFFSET || end < start || max < end {
             return Err(RangeError::Outside { start, end, min: USER_OFFSET, max });
         }
@@ -265,4 +294,10 @@ impl Join {
         }
         Ok(())
     }
+}
+
+#[inline]
+fn expect_words(range: &Range<u64>) -> Result<(), RangeError> {
+    let Range { start, end } = *range;
+    if (start | end).is_multiple_of(8) { Ok(()) } else { Err(RangeError::Misaligned { start, end }) }
 }

@@ -80,6 +80,6 @@ pub use lock::guard::LockGuard;
 pub use lock::{LockHolder, LockState};
 pub use mem::{Mem, Words};
 pub use name::{NameError, RegionName};
-pub use region::{Access, ReadOnly, ReadWrite, Region};
+pub use region::{Access, ReadOnly, ReadWrite, Region, Span};
 pub use space::Space;
 pub use spec::{Expect, PageSize, PageSizeError, Spec};

@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use outlast_probe::sync::Ordering;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
@@ -22,7 +21,7 @@ use crate::error::{Call, JoinError, LockError, RangeError, RegionError};
 use crate::header::Header;
 use crate::join::Join;
 use crate::joiner::{JoinerInfo, JoinerSlot};
-use crate::layout::{COUNTER_MAX, JOINER_BYTES, JOINERS_OFFSET, LOCK_WORD, STATIC_BYTES, joiner};
+use crate::layout::{COUNTER_MAX, LOCK_WORD, STATIC_BYTES};
 use crate::lock::LockState;
 use crate::lock::core::try_acquire;
 use crate::lock::guard::LockGuard;
@@ -80,6 +79,24 @@ pub struct Region<A: Access = ReadWrite> {
     join: Arc<Join>,
     left: bool,
     access: PhantomData<A>,
+}
+
+/// A range of a region's words that was checked once, for those who view it in every call.
+///
+/// It keeps the mapping, not the join: whoever has one also keeps a handle of the region.
+#[derive(Debug, Clone)]
+pub struct Span {
+    join: Arc<Join>,
+    /// Within the region, of whole words, without a guard page.
+    range: Range<u64>,
+}
+
+impl Span {
+    /// The words of the range, as far as the file is known to reach. One load and a few instructions.
+    #[inline(always)]
+    pub fn words(&self) -> Words<'_> {
+        self.join.span_words(&self.range)
+    }
 }
 
 impl<A: Access> Region<A> {
@@ -161,6 +178,16 @@ impl<A: Access> Region<A> {
     #[inline]
     pub fn words(&self, range: Range<u64>) -> Result<Words<'_>, RangeError> {
         self.join.user_words(&range)
+    }
+
+    /// A range of words that is checked now and viewed often; it may reach up to
+    /// [`len_max_bytes`](Self::len_max_bytes), beyond what the file has so far.
+    ///
+    /// # Errors
+    /// [`RangeError`] if the range reaches beyond that, is not of whole words, or holds a guard page.
+    pub fn span(&self, range: Range<u64>) -> Result<Span, RangeError> {
+        self.join.check_span(&range)?;
+        Ok(Span { join: Arc::clone(&self.join), range })
     }
 
     /// The bytes of `range`, in bytes from the start of the file, from [`USER_OFFSET`](crate::USER_OFFSET) to
@@ -326,13 +353,9 @@ impl Region<ReadWrite> {
     /// If `counter` is not below 16.
     #[inline]
     pub fn count(&self, counter: usize, delta: u64) {
-        assert!(counter < COUNTER_MAX, "counter {counter} of {COUNTER_MAX}");
-        let Some(seat) = self.join.seat() else { return };
-        let slot = (JOINERS_OFFSET + seat.slot.index() as u64 * JOINER_BYTES) as usize / 8;
-        let (words, index) = (self.join.words(), slot + joiner::COUNTERS + counter);
-        // Relaxed: each counter stands for itself and has one writer.
-        let before = words.load(index, Ordering::Relaxed);
-        words.store(index, before.wrapping_add(delta), Ordering::Relaxed);
+        if let Some(seat) = self.join.seat() {
+            self.join.count(seat.slot, counter, delta);
+        }
     }
 }
 

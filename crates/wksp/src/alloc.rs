@@ -2,9 +2,12 @@
 //!
 //! # Invariants
 //! - alloc stores range, stamp, epoch and check, then the tag; free clears the tag before anything else.
+//! - The slot that a call works on is named in the header before its tag is touched, so that a slot which has
+//!   lost its tag by any other way is known for damage.
 //! - A slot is taken before the tag is stored, so an allocation never fails half-way for want of one.
 
 use outlast_probe::probe;
+use outlast_probe::sync::crash_fence;
 
 use crate::error::Fault;
 use crate::index::{Fit, NoFit};
@@ -48,6 +51,8 @@ impl Tables<'_> {
         probe!("wksp.alloc.begun", start);
         let (index, stamp) = self.carve(&hole, start, size)?;
         let stamp = stamp.wrapping_add(1);
+        self.set_head_value(head::PENDING, index);
+        crash_fence();
         self.prepare_used(index, start, size, stamp, tag);
         self.map_insert(index, start, (start + size).next_multiple_of(GRANULE), before);
         probe!("wksp.alloc.before_commit", index);
@@ -132,6 +137,7 @@ impl Tables<'_> {
             None => next.map(|next| (next.index, next.start)),
         };
         self.begin();
+        self.set_head_value(head::PENDING, block.index);
         probe!("wksp.free.begun", block.index);
         self.retract(block.index);
         probe!("wksp.free.committed", block.index);

@@ -14,13 +14,13 @@ use outlast_checkpt::{
 };
 use outlast_probe::probe;
 use outlast_probe::sync::Ordering;
-use outlast_shm::{Domain, Draft, PageSize, Region, RegionError, RegionName};
+use outlast_shm::{Domain, Draft, PageSize, RegionError, RegionName};
 
 use crate::error::{AccessError, CreateError};
-use crate::layout::{GRANULE, Geometry, head, slot};
+use crate::layout::{GRANULE, head, slot};
 use crate::query::{Partition, partition_of};
 use crate::tables::Kind;
-use crate::wksp::{CreateOptions, Entry, LOCK_TIMEOUT, State, Wksp};
+use crate::wksp::{CreateOptions, Entry, State, Wksp};
 
 /// Why no checkpoint was written. No file is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -238,11 +238,6 @@ impl Wksp {
         self.restore_in_place(&file, options)
     }
 
-    /// A handle like this one of another region.
-    fn beside(&self, region: Region, geometry: Geometry) -> Self {
-        Self { region, geometry, domain: self.domain.clone(), lock_timeout: self.lock_timeout }
-    }
-
     /// Makes the workspace `name` from the checkpoint at `path`. It appears under its name whole or not at all.
     ///
     /// Its data region is as large as the saved one, unless `options.size_bytes` says otherwise.
@@ -260,7 +255,7 @@ impl Wksp {
         let (draft, fresh) =
             Self::draft_from(domain, name, &file, &CreateOptions::with_size(size_bytes), options)?;
         let region = draft.publish()?;
-        Ok((fresh.beside(region, fresh.geometry), restored(&file, true)))
+        Ok((Self { region, ..fresh }, restored(&file, true)))
     }
 
     /// A workspace that holds what `file` does and has no name yet, and a handle of it.
@@ -277,7 +272,7 @@ impl Wksp {
         check_fit(needed_bytes(file.partitions())?, geometry.data_bytes)?;
         let draft = Self::draft(domain, name, &create)?;
         let region = draft.region().clone();
-        let fresh = Self { region, geometry, domain: Some(domain.clone()), lock_timeout: LOCK_TIMEOUT };
+        let fresh = Self::of(region, geometry, Some(domain.clone()))?;
         let mut entry = fresh.enter()?;
         entry.fill(file, options, false)?;
         entry.leave()?;
@@ -315,7 +310,7 @@ impl Wksp {
         probe!("wksp.restore.exchanged");
         old.set_state(State::Replaced);
         old.leave()?;
-        *self = self.beside(region, fresh.geometry);
+        *self = Self { region, lock_timeout: self.lock_timeout, ..fresh };
         Ok(restored(file, true))
     }
 
@@ -358,7 +353,7 @@ impl Entry<'_> {
     ) -> Result<(), RestoreError> {
         let partitions = file.partitions();
         let wanted = partitions.len() as u64 * 2 + 1;
-        let wanted = wanted.min(self.wksp.geometry.slots_max());
+        let wanted = wanted.min(self.wksp.site.geometry.slots_max());
         if u64::from(self.tables.capacity) < wanted {
             self.grow(wanted)?;
         }

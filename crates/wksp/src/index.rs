@@ -11,10 +11,11 @@
 //! - The idle list holds exactly the idle slots; slots at and above the high-water mark are all zero.
 
 use outlast_probe::sync::Ordering;
+use outlast_shm::USER_OFFSET;
 
 use crate::class::class_of;
 use crate::error::{Fault, FaultKind};
-use crate::layout::{GRANULE, NONE, PAGE, head};
+use crate::layout::{GRANULE, HEAD_BYTES, NONE, PAGE, head};
 use crate::seal::{seal, unseal};
 use crate::tables::{Kind, Slot, Tables};
 
@@ -324,8 +325,9 @@ impl Tables<'_> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn map_at(&self, page: u64) -> u64 {
-        self.geometry.map().start + page * 8
+        USER_OFFSET + HEAD_BYTES + page * 8
     }
 
     #[inline(always)]

@@ -94,8 +94,10 @@ words! {
         HIGH_WATER = 18,
         /// sealed: slot of the partition with the lowest address
         FIRST = 19,
+        /// sealed: slot that the current or last alloc or free works on
+        PENDING = 20,
         /// 0, reserved
-        RESERVED_INDEX = 20 .. 24,
+        RESERVED_INDEX = 21 .. 24,
         /// one bit for each size class that has a hole
         BITMAP = 24 .. 34,
         /// 0, reserved
@@ -250,6 +252,7 @@ impl Geometry {
     }
 
     /// How many slots a file of `len` bytes holds.
+    #[cfg(test)]
     pub(crate) fn capacity(&self, len: u64) -> u64 {
         len.saturating_sub(self.slots(0).start) / SLOT_BYTES
     }

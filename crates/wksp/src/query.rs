@@ -99,10 +99,10 @@ impl Wksp {
         let made = entry.alloc(size_bytes, align, tag);
         match &made {
             Ok(_) => {
-                self.count(Counter::AllocCount, 1);
-                self.count(Counter::AllocBytes, size_bytes);
+                entry.count(Counter::AllocCount, 1);
+                entry.count(Counter::AllocBytes, size_bytes);
             }
-            Err(AllocError::NoSpace { .. }) => self.count(Counter::NoSpaceCount, 1),
+            Err(AllocError::NoSpace { .. }) => entry.count(Counter::NoSpaceCount, 1),
             Err(_) => {}
         }
         entry.leave()?;
@@ -304,6 +304,11 @@ impl Wksp {
 
 impl Entry<'_> {
     #[inline(always)]
+    fn count(&self, counter: Counter, delta: u64) {
+        self.guard.count(counter as usize, delta);
+    }
+
+    #[inline(always)]
     fn alloc(&mut self, size: u64, align: u64, tag: u64) -> Result<Block, AllocError> {
         if !self.tables.has_two_slots().map_err(AccessError::from)? {
             self.make_slots(size, align)?;
@@ -328,7 +333,7 @@ impl Entry<'_> {
     #[cold]
     fn make_slots(&mut self, size: u64, align: u64) -> Result<(), AllocError> {
         let slots = u64::from(self.tables.capacity);
-        if slots == self.wksp.geometry.slots_max() {
+        if slots == self.wksp.site.geometry.slots_max() {
             // As many slots as granules: no hole is left that would need another one.
             return Ok(());
         }
@@ -373,8 +378,8 @@ impl Entry<'_> {
     #[inline(always)]
     fn free(&self, slot: &Slot) -> Result<(), FreeError> {
         self.tables.free(slot).map_err(AccessError::from)?;
-        self.wksp.count(Counter::FreeCount, 1);
-        self.wksp.count(Counter::FreeBytes, slot.size);
+        self.count(Counter::FreeCount, 1);
+        self.count(Counter::FreeBytes, slot.size);
         Ok(())
     }
 

@@ -18,10 +18,10 @@ use outlast_shm::{Domain, JoinerSlot, ReadOnly, Region, RegionName, SharedBytes}
 
 use crate::error::{AccessError, AttachError, Fault, QueryError};
 use crate::gaddr::Gaddr;
-use crate::layout::{FIRST_GADDR, Geometry, expect, head, slot};
+use crate::layout::{FIRST_GADDR, expect, head, slot};
 use crate::query::{Partition, Usage, partition_of};
 use crate::tables::{Kind, Slot, Tables};
-use crate::wksp::{Counters, State, data_range, read_geometry, tables};
+use crate::wksp::{Counters, Site, State, data_range, read_geometry};
 
 /// How often a reader looks before it says that the tables do not hold still.
 const TRIES: u32 = 1000;
@@ -30,7 +30,7 @@ const TRIES: u32 = 1000;
 #[derive(Debug, Clone)]
 pub struct Reader {
     region: Region<ReadOnly>,
-    geometry: Geometry,
+    site: Site,
 }
 
 impl Reader {
@@ -40,8 +40,8 @@ impl Reader {
     /// As [`Wksp::attach`](crate::Wksp::attach).
     pub fn attach(domain: &Domain, name: &RegionName) -> Result<Self, AttachError> {
         let region = Region::open_read_only(domain, name, &expect())?;
-        let geometry = read_geometry(&region)?;
-        Ok(Self { region, geometry })
+        let site = Site::new(&region, read_geometry(&region)?)?;
+        Ok(Self { region, site })
     }
 
     /// Joins a workspace for reading by a descriptor that was handed over.
@@ -50,13 +50,13 @@ impl Reader {
     /// As [`Wksp::attach`](crate::Wksp::attach).
     pub fn from_fd(fd: OwnedFd) -> Result<Self, AttachError> {
         let region = Region::from_fd_read_only(fd, &expect())?;
-        let geometry = read_geometry(&region)?;
-        Ok(Self { region, geometry })
+        let site = Site::new(&region, read_geometry(&region)?)?;
+        Ok(Self { region, site })
     }
 
     /// Bytes of the data region.
     pub fn data_bytes(&self) -> u64 {
-        self.geometry.data_bytes
+        self.site.geometry.data_bytes
     }
 
     /// The region below.
@@ -76,13 +76,25 @@ impl Reader {
     /// [`QueryError::Access`] during a restore in place, or where the header is damaged.
     pub fn tag(&self, gaddr: Gaddr) -> Result<Option<u64>, QueryError> {
         let tables = self.enter()?;
+        let mut untagged = false;
         for index in 0..tables.capacity {
-            if let Some(found) = tables.steady_slot(index).map_err(AccessError::from)?
-                && found.start <= gaddr.get()
-                && gaddr.get() - found.start < found.size
-            {
-                return Ok(Some(found.tag));
+            match tables.steady_slot(index).map_err(AccessError::from)? {
+                Steady::Used(found) if found.holds(gaddr.get()) => return Ok(Some(found.tag)),
+                Steady::Untagged => untagged = true,
+                _ => {}
             }
+        }
+        if untagged {
+            // A call is at work on it, or its tag is lost: a picture of one moment tells.
+            return match self.partitions() {
+                Err(QueryError::Unstable { .. }) => Ok(None),
+                Err(other) => Err(other),
+                Ok(list) => {
+                    let holds =
+                        |found: &&Partition| gaddr.get().wrapping_sub(found.gaddr.get()) < found.size_bytes;
+                    Ok(list.iter().find(holds).map(|found| found.tag))
+                }
+            };
         }
         Ok(None)
     }
@@ -143,8 +155,8 @@ impl Reader {
     /// # Errors
     /// [`QueryError::OutOfRange`].
     pub fn bytes(&self, gaddr: u64, len: u64) -> Result<SharedBytes<'_>, QueryError> {
-        let range = data_range(&self.geometry, gaddr, len)?;
-        let data_bytes = self.geometry.data_bytes;
+        let range = data_range(&self.site.geometry, gaddr, len)?;
+        let data_bytes = self.site.geometry.data_bytes;
         self.region.bytes(range).map_err(|_| QueryError::OutOfRange { gaddr, len, data_bytes })
     }
 
@@ -153,7 +165,7 @@ impl Reader {
     /// # Errors
     /// [`QueryError::OutOfRange`].
     pub fn read(&self, gaddr: u64, into: &mut [u8]) -> Result<(), QueryError> {
-        let (len, data_bytes) = (into.len() as u64, self.geometry.data_bytes);
+        let (len, data_bytes) = (into.len() as u64, self.site.geometry.data_bytes);
         let bytes = self.bytes(gaddr, len)?;
         bytes.read(0, into).map_err(|_| QueryError::OutOfRange { gaddr, len, data_bytes })
     }
@@ -161,7 +173,7 @@ impl Reader {
     /// The tables as far as the file reaches now, if the workspace is in use.
     fn enter(&self) -> Result<Tables<'_>, AccessError> {
         self.region.refresh_len()?;
-        let mut tables = tables(&self.region, &self.geometry, 0)?;
+        let mut tables = self.site.tables();
         tables.epoch = tables.head_value(head::EPOCH)?;
         let state = tables.head_value(head::STATE)?;
         if state == State::Replaced as u32 {
@@ -198,15 +210,25 @@ impl Reader {
     }
 }
 
+/// What one slot held while it was read.
+enum Steady {
+    Used(Slot),
+    /// An allocation without its tag.
+    Untagged,
+    /// No allocation, or another one by the time it was read.
+    Other,
+}
+
 impl Tables<'_> {
     /// The allocation in slot `index`, if there is one and it held still while it was read. A slot that holds
     /// still and does not match its check is damaged.
-    fn steady_slot(&self, index: u32) -> Result<Option<Slot>, Fault> {
+    fn steady_slot(&self, index: u32) -> Result<Steady, Fault> {
         let word = index as usize * crate::layout::SLOT_WORDS;
         // Acquire: partner is the Release store of `Tables::commit`: what was stored before the tag is seen.
         let tag = self.slots.load(word + slot::TAG, Ordering::Acquire);
         if tag == 0 {
-            return Ok(None);
+            let untagged = self.truth(index).words[slot::EPOCH_KIND] == self.epoch_kind(Kind::Used);
+            return Ok(if untagged { Steady::Untagged } else { Steady::Other });
         }
         // Relaxed: compared again below.
         let stamp = self.slots.load(word + slot::STAMP, Ordering::Relaxed);
@@ -218,11 +240,11 @@ impl Tables<'_> {
         let same = self.slots.load(word + slot::TAG, Ordering::Relaxed) == tag
             && self.slots.load(word + slot::STAMP, Ordering::Relaxed) == stamp;
         if !same {
-            return Ok(None);
+            return Ok(Steady::Other);
         }
         let found = found?;
         let used = found.tag == tag && found.is(Kind::Used) && found.epoch == self.epoch;
-        Ok((used && self.check_range(&found).is_ok()).then_some(found))
+        Ok(if used && self.check_range(&found).is_ok() { Steady::Used(found) } else { Steady::Other })
     }
 
     /// Every allocation in address order. A slot that carries a tag must be sound.
@@ -233,6 +255,9 @@ impl Tables<'_> {
             let tag =
                 self.slots.load(index as usize * crate::layout::SLOT_WORDS + slot::TAG, Ordering::Relaxed);
             if tag == 0 {
+                if self.truth(index).words[slot::EPOCH_KIND] == self.epoch_kind(Kind::Used) {
+                    return Err(self.tag_fault(index));
+                }
                 continue;
             }
             let slot = self.slot(index, self.slot_at(index, 0))?;

@@ -42,16 +42,16 @@ impl Tables<'_> {
     /// other means than a call, and where two overlap.
     pub(crate) fn census(&self) -> Result<Census, Fault> {
         let mut census = Census { used: Vec::new(), spare: Vec::new(), hole_count: 0 };
-        // A call works on one slot at a time, so a kill leaves at most one allocation without its tag.
-        let mut untagged_max = u32::from(self.is_torn());
+        // The one slot that may have lost its tag: the one that a call was cut short on.
+        let pending = self.head_value(head::PENDING).ok().filter(|_| self.is_torn());
         for index in 0..self.capacity {
             let truth = self.truth(index);
             if truth.is_virgin() {
                 continue;
             }
             let [tag, _, _, stamp, epoch_kind] = truth.words;
-            if tag == 0 && epoch_kind == self.epoch_kind(Kind::Used) {
-                untagged_max = untagged_max.checked_sub(1).ok_or_else(|| self.tag_fault(index))?;
+            if tag == 0 && epoch_kind == self.epoch_kind(Kind::Used) && pending != Some(index) {
+                return Err(self.tag_fault(index));
             }
             if tag == 0 {
                 census.spare.push((index, stamp));
@@ -74,7 +74,7 @@ impl Tables<'_> {
     }
 
     #[cold]
-    fn tag_fault(&self, index: u32) -> Fault {
+    pub(crate) fn tag_fault(&self, index: u32) -> Fault {
         Fault { what: FaultKind::LostTag, at: self.slot_at(index, slot::TAG), expected: 1, found: 0 }
     }
 
@@ -114,6 +114,7 @@ impl Tables<'_> {
     fn clear_heads(&self, seed: u32) {
         self.set_head_value(head::SEED, seed);
         self.set_head_value(head::IDLE_HEAD, NONE);
+        self.set_head_value(head::PENDING, NONE);
         for class in 0..CLASS_COUNT {
             self.set_head_value(head::CLASS_HEADS + class, NONE);
         }

@@ -11,10 +11,10 @@
 //! - A word read from memory becomes an index only after it was compared with `capacity`.
 
 use outlast_probe::sync::{Ordering, crash_fence, fence};
-use outlast_shm::Words;
+use outlast_shm::{USER_OFFSET, Words};
 
 use crate::error::{Fault, FaultKind};
-use crate::layout::{FIRST_GADDR, GRANULE, Geometry, NONE, SLOT_WORDS, head, slot};
+use crate::layout::{FIRST_GADDR, GRANULE, Geometry, NONE, SLOT_BYTES, SLOT_WORDS, head, slot};
 use crate::seal::{seal, slot_check, unseal};
 
 /// What a slot holds, in the high half of `EPOCH_KIND`.
@@ -49,6 +49,12 @@ impl Slot {
         self.start.wrapping_add(self.size).next_multiple_of(GRANULE)
     }
 
+    /// Whether the byte at `gaddr` is one of its bytes.
+    #[inline(always)]
+    pub(crate) fn holds(&self, gaddr: u64) -> bool {
+        gaddr.wrapping_sub(self.start) < self.size
+    }
+
     #[inline(always)]
     pub(crate) fn is(&self, kind: Kind) -> bool {
         self.kind == kind as u32
@@ -80,7 +86,9 @@ pub(crate) struct Tables<'r> {
     pub(crate) head: Words<'r>,
     pub(crate) map: Words<'r>,
     pub(crate) slots: Words<'r>,
-    pub(crate) geometry: Geometry,
+    pub(crate) geometry: &'r Geometry,
+    /// Region offset of slot 0.
+    pub(crate) slots_start: u64,
     /// Slots that the file is known to hold.
     pub(crate) capacity: u32,
     /// The header's epoch when the tables were entered.
@@ -89,13 +97,15 @@ pub(crate) struct Tables<'r> {
 
 impl Tables<'_> {
     /// Region offset of header word `word`.
+    #[inline(always)]
     pub(crate) fn head_at(&self, word: usize) -> u64 {
-        self.geometry.head().start + word as u64 * 8
+        USER_OFFSET + word as u64 * 8
     }
 
     /// Region offset of word `word` of slot `index`.
+    #[inline(always)]
     pub(crate) fn slot_at(&self, index: u32, word: usize) -> u64 {
-        self.geometry.slots(u64::from(index)).end + word as u64 * 8
+        self.slots_start + u64::from(index) * SLOT_BYTES + word as u64 * 8
     }
 
     /// The value of sealed header word `word`.
@@ -358,11 +368,13 @@ impl Tables<'_> {
     }
 
     /// Where the links of `index` lie, for faults.
+    #[inline(always)]
     pub(crate) fn links_at(&self, index: u32) -> u64 {
         self.slot_at(index, slot::ADDRESS_LINKS)
     }
 
     /// Where the class links of `index` lie, for faults.
+    #[inline(always)]
     pub(crate) fn class_links_at(&self, index: u32) -> u64 {
         self.slot_at(index, slot::CLASS_LINKS)
     }

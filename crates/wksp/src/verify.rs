@@ -87,7 +87,7 @@ impl Tables<'_> {
                 }
             }
         }
-        for word in [head::STATE, head::EPOCH, head::SEED] {
+        for word in [head::STATE, head::EPOCH, head::SEED, head::PENDING] {
             report.faults.extend(self.head_value(word).err());
         }
         if self.is_torn() {

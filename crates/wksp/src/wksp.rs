@@ -12,12 +12,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use outlast_probe::probe;
 use outlast_probe::sync::{Ordering, crash_fence};
 use outlast_shm::{
-    Domain, Draft, JoinerInfo, JoinerSlot, LockGuard, PageSize, Region, RegionError, RegionName, SharedBytes,
-    Spec,
+    Access, Domain, Draft, JoinerInfo, JoinerSlot, LockGuard, PageSize, Region, RegionError, RegionName,
+    SharedBytes, Span, Spec,
 };
 
 use crate::error::{AccessError, AttachError, CreateError, Fault, FaultKind, QueryError};
-use crate::layout::{Geometry, HEAD_BYTES, expect, head};
+use crate::layout::{Geometry, HEAD_BYTES, SLOT_WORDS, expect, head};
 use crate::seal::slot_check;
 use crate::tables::Tables;
 
@@ -129,13 +129,13 @@ pub const REGION_KIND: u64 = crate::layout::KIND;
 #[derive(Debug, Clone)]
 pub struct Wksp {
     pub(crate) region: Region,
-    pub(crate) geometry: Geometry,
+    pub(crate) site: Site,
     pub(crate) domain: Option<Domain>,
     pub(crate) lock_timeout: Duration,
 }
 
 /// How long a call waits for the lock before it says who holds it, unless set otherwise.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Wksp {
     /// Makes the workspace `name` and joins it. It appears under its name whole or not at all.
@@ -147,9 +147,7 @@ impl Wksp {
     /// and what there is), or the page size or placement is not supported. Nothing is left behind.
     pub fn create(domain: &Domain, name: &RegionName, options: &CreateOptions) -> Result<Self, CreateError> {
         let draft = Self::draft(domain, name, options)?;
-        let geometry = Self::geometry(options)?;
-        let region = draft.publish()?;
-        Ok(Self { region, geometry, domain: Some(domain.clone()), lock_timeout: LOCK_TIMEOUT })
+        Ok(Self::of(draft.publish()?, Self::geometry(options)?, Some(domain.clone()))?)
     }
 
     /// A workspace that is set up but has no name yet.
@@ -173,7 +171,7 @@ impl Wksp {
         let geometry = Self::geometry(options)?;
         let region = Region::anonymous(&Self::spec(&geometry, options))?;
         Self::format(&region, &geometry, options.seed)?;
-        Ok(Self { region, geometry, domain: None, lock_timeout: LOCK_TIMEOUT })
+        Ok(Self::of(region, geometry, None)?)
     }
 
     /// Joins the workspace `name` for reading and writing.
@@ -184,7 +182,7 @@ impl Wksp {
     pub fn attach(domain: &Domain, name: &RegionName) -> Result<Self, AttachError> {
         let region = Region::open(domain, name, &expect())?;
         let geometry = read_geometry(&region)?;
-        Ok(Self { region, geometry, domain: Some(domain.clone()), lock_timeout: LOCK_TIMEOUT })
+        Ok(Self::of(region, geometry, Some(domain.clone()))?)
     }
 
     /// Joins a workspace by a descriptor that was handed over.
@@ -194,7 +192,16 @@ impl Wksp {
     pub fn from_fd(fd: OwnedFd) -> Result<Self, AttachError> {
         let region = Region::from_fd(fd, &expect())?;
         let geometry = read_geometry(&region)?;
-        Ok(Self { region, geometry, domain: None, lock_timeout: LOCK_TIMEOUT })
+        Ok(Self::of(region, geometry, None)?)
+    }
+
+    /// A handle of a region whose workspace is laid out as `geometry` says.
+    pub(crate) fn of(
+        region: Region,
+        geometry: Geometry,
+        domain: Option<Domain>,
+    ) -> Result<Self, RegionError> {
+        Ok(Self { site: Site::new(&region, geometry)?, region, domain, lock_timeout: LOCK_TIMEOUT })
     }
 
     /// Takes the name `name` away. Processes that have joined keep what they have until they leave.
@@ -229,7 +236,8 @@ impl Wksp {
 
     /// Sets up the tables of a region that nobody else sees yet, all zero so far.
     fn format(region: &Region, geometry: &Geometry, seed: u32) -> Result<(), CreateError> {
-        let tables = tables(region, geometry, 0).map_err(AccessError::from)?;
+        let site = Site::new(region, *geometry)?;
+        let tables = site.tables();
         let id = region.id();
         let base = ((id >> 64) as u64 ^ id as u64) >> 2;
         let words = [geometry.data_bytes, geometry.slots_initial, base];
@@ -257,7 +265,7 @@ impl Wksp {
 
     /// Bytes of the data region. Every gaddr is below it.
     pub fn data_bytes(&self) -> u64 {
-        self.geometry.data_bytes
+        self.site.geometry.data_bytes
     }
 
     /// The region below, for its joiners, lock and id.
@@ -287,8 +295,8 @@ impl Wksp {
     /// # Errors
     /// [`QueryError::OutOfRange`].
     pub fn bytes(&self, gaddr: u64, len: u64) -> Result<SharedBytes<'_>, QueryError> {
-        let range = data_range(&self.geometry, gaddr, len)?;
-        self.region.bytes(range).map_err(|_| out_of_range(&self.geometry, gaddr, len))
+        let range = data_range(&self.site.geometry, gaddr, len)?;
+        self.region.bytes(range).map_err(|_| out_of_range(&self.site.geometry, gaddr, len))
     }
 
     /// Copies the bytes at `gaddr` out. Bytes that another process writes meanwhile may come out old or new.
@@ -297,7 +305,7 @@ impl Wksp {
     /// [`QueryError::OutOfRange`].
     pub fn read(&self, gaddr: u64, into: &mut [u8]) -> Result<(), QueryError> {
         let len = into.len() as u64;
-        self.bytes(gaddr, len)?.read(0, into).map_err(|_| out_of_range(&self.geometry, gaddr, len))
+        self.bytes(gaddr, len)?.read(0, into).map_err(|_| out_of_range(&self.site.geometry, gaddr, len))
     }
 
     /// Copies bytes to `gaddr`. Nothing orders them towards other processes but the caller's own protocol.
@@ -306,7 +314,7 @@ impl Wksp {
     /// [`QueryError::OutOfRange`].
     pub fn write(&self, gaddr: u64, from: &[u8]) -> Result<(), QueryError> {
         let len = from.len() as u64;
-        self.bytes(gaddr, len)?.write(0, from).map_err(|_| out_of_range(&self.geometry, gaddr, len))
+        self.bytes(gaddr, len)?.write(0, from).map_err(|_| out_of_range(&self.site.geometry, gaddr, len))
     }
 
     // ---- the way in ----------------------------------------------------------------------------------
@@ -314,28 +322,18 @@ impl Wksp {
     /// Takes the lock, finishes what its last holder left, and checks that the workspace is in use.
     #[inline(always)]
     pub(crate) fn enter(&self) -> Result<Entry<'_>, AccessError> {
-        let mut entry = self.enter_unchecked()?;
-        if entry.guard.needs_recovery() || entry.tables.is_torn() {
-            entry.recover()?;
-        }
-        entry.tables.epoch = entry.tables.head_value(head::EPOCH)?;
-        entry.check_state()?;
+        let mut entry =
+            Entry { wksp: self, guard: self.region.lock(self.lock_timeout)?, tables: self.site.tables() };
+        entry.prepare()?;
         Ok(entry)
     }
 
     /// Takes the lock and nothing else: for calls that mend.
-    #[inline(always)]
     pub(crate) fn enter_unchecked(&self) -> Result<Entry<'_>, AccessError> {
         let guard = self.region.lock(self.lock_timeout)?;
-        let mut tables = tables(&self.region, &self.geometry, 0)?;
-        // A slot table that another process let grow since we last looked.
-        if tables.head_value(head::HIGH_WATER).is_ok_and(|mark| tables.capacity < mark)
-            || guard.needs_recovery()
-        {
-            self.region.refresh_len()?;
-            tables = crate::wksp::tables(&self.region, &self.geometry, 0)?;
-        }
-        Ok(Entry { wksp: self, guard, tables })
+        // Another process may have let the slot table grow since we last looked.
+        self.region.refresh_len()?;
+        Ok(Entry { wksp: self, guard, tables: self.site.tables() })
     }
 }
 
@@ -354,10 +352,27 @@ impl Entry<'_> {
         Ok(self.guard.unlock()?)
     }
 
-    /// Finishes what the last holder left. The slots are the truth whatever else it was doing.
+    /// Makes the workspace ready for a call, or says why it is not.
+    #[inline(always)]
+    fn prepare(&mut self) -> Result<(), AccessError> {
+        let mark = self.tables.head_value(head::HIGH_WATER).unwrap_or(0);
+        if self.tables.capacity < mark || self.guard.needs_recovery() || self.tables.is_torn() {
+            self.recover()?;
+        }
+        self.tables.epoch = self.tables.head_value(head::EPOCH)?;
+        self.check_state()
+    }
+
+    /// Finishes what the last holder left, if it left anything. The slots are the truth whatever else it was doing.
     #[cold]
     fn recover(&mut self) -> Result<(), AccessError> {
         probe!("wksp.recover.begun");
+        // Another process may have let the slot table grow.
+        self.wksp.region.refresh_len()?;
+        self.tables = self.wksp.site.tables();
+        if !self.guard.needs_recovery() && !self.tables.is_torn() {
+            return Ok(());
+        }
         self.tables.epoch = self.tables.head_value(head::EPOCH)?;
         if self.tables.is_torn() {
             let seed = self.tables.head_value(head::SEED).unwrap_or(0);
@@ -368,7 +383,7 @@ impl Entry<'_> {
             self.set_state(State::Replaced);
         }
         self.guard.mark_recovered();
-        self.wksp.count(Counter::RecoveryCount, 1);
+        self.guard.count(Counter::RecoveryCount as usize, 1);
         probe!("wksp.recover.done");
         Ok(())
     }
@@ -376,7 +391,7 @@ impl Entry<'_> {
     /// Makes the index anew, with a larger slot table if the gaps need one.
     pub(crate) fn rebuild(&mut self, seed: u32) -> Result<(), AccessError> {
         self.wksp.region.refresh_len()?;
-        self.tables = tables(&self.wksp.region, &self.wksp.geometry, self.tables.epoch)?;
+        self.tables = Tables { epoch: self.tables.epoch, ..self.wksp.site.tables() };
         let census = self.tables.census()?;
         if u64::from(self.tables.capacity) < census.slots_needed() {
             self.grow(census.slots_needed())?;
@@ -387,10 +402,10 @@ impl Entry<'_> {
     /// Lets the slot table grow to `slots` slots.
     #[cold]
     pub(crate) fn grow(&mut self, slots: u64) -> Result<(), AccessError> {
-        let geometry = &self.wksp.geometry;
+        let geometry = &self.wksp.site.geometry;
         let slots = slots.next_multiple_of(64).min(geometry.slots_max());
         self.wksp.region.extend(geometry.slots(slots).end)?;
-        self.tables = tables(&self.wksp.region, geometry, self.tables.epoch)?;
+        self.tables = Tables { epoch: self.tables.epoch, ..self.wksp.site.tables() };
         probe!("wksp.grow.done", slots);
         Ok(())
     }
@@ -437,38 +452,47 @@ impl Wksp {
         let (Some(domain), Some(name)) = (&self.domain, self.name()) else { return false };
         domain.info(&name).is_ok_and(|info| info.id != self.region.id())
     }
+}
 
-    /// Adds to one of this joiner's counters; called under the lock, so it has one writer.
-    #[inline]
-    pub(crate) fn count(&self, counter: Counter, delta: u64) {
-        self.region.count(counter as usize, delta);
+/// Where a workspace's tables lie in its region, checked once.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) geometry: Geometry,
+    /// Header and page map, side by side.
+    low: Span,
+    /// The slot table, as far as it can grow.
+    slots: Span,
+    slots_start: u64,
+}
+
+impl Site {
+    pub(crate) fn new<A: Access>(region: &Region<A>, geometry: Geometry) -> Result<Self, RegionError> {
+        let slots_start = geometry.slots(0).start;
+        let low = region.span(geometry.head().start..geometry.map().end)?;
+        Ok(Self { geometry, low, slots: region.span(slots_start..geometry.len_max())?, slots_start })
+    }
+
+    /// The tables as far as the region's file is known to reach.
+    #[inline(always)]
+    pub(crate) fn tables(&self) -> Tables<'_> {
+        const HEAD_WORDS: usize = (HEAD_BYTES / 8) as usize;
+        let low = self.low.words();
+        let slots = self.slots.words();
+        Tables {
+            head: low.sub(0..HEAD_WORDS),
+            map: low.sub(HEAD_WORDS..low.len()),
+            slots,
+            geometry: &self.geometry,
+            slots_start: self.slots_start,
+            // At most `slots_max`, which is below 2^32.
+            capacity: (slots.len() / SLOT_WORDS) as u32,
+            epoch: 0,
+        }
     }
 }
 
-/// The tables of `region` as far as its file is known to reach.
-#[inline(always)]
-pub(crate) fn tables<'r, A: outlast_shm::Access>(
-    region: &'r Region<A>,
-    geometry: &Geometry,
-    epoch: u32,
-) -> Result<Tables<'r>, RegionError> {
-    // The region refuses a file that is longer than `len_max`, so this is at most `slots_max`.
-    let capacity = geometry.capacity(region.len_bytes());
-    // Header and page map lie side by side.
-    let low = region.words(geometry.head().start..geometry.map().end)?;
-    let head_words = (HEAD_BYTES / 8) as usize;
-    Ok(Tables {
-        head: low.sub(0..head_words),
-        map: low.sub(head_words..low.len()),
-        slots: region.words(geometry.slots(0).start..geometry.slots(capacity).end)?,
-        geometry: *geometry,
-        capacity: capacity as u32,
-        epoch,
-    })
-}
-
 /// The geometry that a region's header claims, checked against its hash and the region itself.
-pub(crate) fn read_geometry<A: outlast_shm::Access>(region: &Region<A>) -> Result<Geometry, AttachError> {
+pub(crate) fn read_geometry<A: Access>(region: &Region<A>) -> Result<Geometry, AttachError> {
     let start = outlast_shm::USER_OFFSET;
     let words = region.words(start..start + crate::layout::HEAD_BYTES).map_err(RegionError::from)?;
     // Relaxed: static, stored before the region was published.

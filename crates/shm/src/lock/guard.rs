@@ -76,6 +76,17 @@ impl<'r> LockGuard<'r> {
         found | WAITERS == self.word.0 | WAITERS && self.epoch == fork::epoch()
     }
 
+    /// As [`Region::count`](crate::Region::count), for whoever holds the lock: a load and a store.
+    ///
+    /// # Panics
+    /// If `counter` is not below 16.
+    #[inline]
+    pub fn count(&self, counter: usize, delta: u64) {
+        if let Some(slot) = self.word.slot() {
+            self.join.count(slot, counter, delta);
+        }
+    }
+
     /// Releases the lock; dropping the guard does the same and ignores the error.
     ///
     /// # Errors

@@ -5,8 +5,10 @@
 //! - No path through the loop of `acquire_slowly` avoids the deadline, whatever the word holds.
 
 use ::core::hint::spin_loop;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use outlast_probe::sync::Ordering;
 use outlast_probe::{blocking, probe};
 
 use super::core::{set_waiters, take_over, try_acquire};
@@ -27,6 +29,9 @@ const NAP_MIN: Duration = Duration::from_millis(1);
 /// Longest sleep, and so the longest that a dead holder goes unnoticed by a sleeper.
 const NAP_MAX: Duration = Duration::from_millis(50);
 
+/// Naps without a wake-up while the lock goes round, before one with.
+const DROWSY_NAPS: u32 = 4;
+
 /// A lock that was had after waiting.
 #[derive(Debug)]
 pub(crate) struct Acquired {
@@ -39,11 +44,14 @@ pub(crate) struct Acquired {
 #[cold]
 pub(crate) fn acquire_slowly(join: &Join, claim: Claim, timeout: Duration) -> Result<Acquired, LockError> {
     let start = Instant::now();
+    // Relaxed: only compared with what is read later.
+    let first = LockWord(join.words().load(LOCK_WORD, Ordering::Relaxed));
     if let Some(word) = spin(join, claim, false) {
         return Ok(Acquired { word, taken_from: None });
     }
     let words = join.words();
     let (mut slept, mut nap, mut judged) = (false, NAP_MIN, None);
+    let (mut drowsy, mut last) = (DROWSY_NAPS, Some(first.0));
     loop {
         let seen = match try_acquire(&words, LOCK_WORD, claim, slept) {
             Ok(word) => return Ok(Acquired { word, taken_from: None }),
@@ -63,6 +71,16 @@ pub(crate) fn acquire_slowly(join: &Join, claim: Claim, timeout: Duration) -> Re
             return Err(busy(join, seen, waited));
         };
         if seen.is_free() {
+            continue;
+        }
+        if last.replace(seen.0).is_some_and(|last| last != seen.0) && 0 < drowsy {
+            // The lock goes round: its holders live and work. One that is woken at every release would cost them
+            // more than it does, so come back by the clock, without asking for a wake-up.
+            drowsy -= 1;
+            blocking!("shm.lock.nap", sleep(NAP_MIN.min(left)));
+            if let Some(word) = spin(join, claim, slept) {
+                return Ok(Acquired { word, taken_from: None });
+            }
             continue;
         }
         let Ok(word) = set_waiters(&words, LOCK_WORD, seen) else { continue };
