@@ -374,6 +374,8 @@ impl Entry<'_> {
             return Ok(());
         }
         self.tables.epoch = self.tables.head_value(head::EPOCH)?;
+        // Of an interrupted restore there is nothing to rebuild.
+        self.check_state()?;
         if self.tables.is_torn() {
             let seed = self.tables.head_value(head::SEED).unwrap_or(0);
             self.rebuild(seed)?;

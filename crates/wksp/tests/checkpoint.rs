@@ -220,6 +220,11 @@ fn an_interrupted_restore_is_a_typed_state_that_restore_and_reset_mend() {
     assert!(matches!(torn, Err(RestoreError::Interrupted(_))), "{torn:?}");
     assert!(matches!(other.alloc(1, 1, 1), Err(AllocError::Access(AccessError::Restoring { .. }))));
     assert!(matches!(other.verify(), Err(AccessError::Restoring { .. })));
+    // The same if it was cut short while it entered the allocations.
+    let counter = outlast_shm::USER_OFFSET + 16 * 8;
+    let counter = other.region().words(counter..counter + 8).unwrap();
+    counter.fetch_or(0, 1, outlast_probe::sync::Ordering::Relaxed);
+    assert!(matches!(other.alloc(1, 1, 1), Err(AllocError::Access(AccessError::Restoring { .. }))));
     std::fs::write(&path, &bytes).unwrap();
     wksp.restore(&path, &restore_into(RestoreMode::InPlace)).unwrap();
     holds_exactly(&other, &blocks);
