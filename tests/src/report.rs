@@ -259,7 +259,7 @@ mod tests {
         let failed = report(Some(End::Failed("f".into())));
         let interrupted = report(Some(End::Interrupted));
         assert_eq!(exit_code(&[]), 4);
-        assert_eq!(exit_code(&[skipped.clone()]), 4);
+        assert_eq!(exit_code(std::slice::from_ref(&skipped)), 4);
         assert_eq!(exit_code(&[skipped.clone(), passed.clone()]), 0);
         assert_eq!(exit_code(&[inconclusive.clone(), skipped, passed.clone()]), 5);
         assert_eq!(exit_code(&[inconclusive, failed.clone(), passed.clone()]), 100);
