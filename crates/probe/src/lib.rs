@@ -8,7 +8,7 @@
 //! [`sync`] is the only place of the workspace that imports `core::sync::atomic`.
 //!
 //! # Invariants
-//! - Probe names are `crate.operation.step` and unique in a binary ([`registry::duplicate`] finds an offender).
+//! - Probe names are `crate.operation.step` and unique in a binary (`registry::duplicate` finds an offender).
 //! - Nothing on the path of a probe allocates or blocks unless the installed hook does.
 //!
 //! # What it does not do

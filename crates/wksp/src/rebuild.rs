@@ -6,7 +6,7 @@
 //! - It refuses, having changed nothing, if the allocations themselves are damaged.
 
 use outlast_probe::probe;
-use outlast_probe::sync::Ordering;
+use outlast_probe::sync::{Ordering, crash_fence};
 
 use crate::error::{Fault, FaultKind};
 use crate::layout::{CLASS_COUNT, FIRST_GADDR, NONE, PAGE, head, slot};
@@ -99,6 +99,9 @@ impl Tables<'_> {
         probe!("wksp.rebuild.begun");
         self.clear_heads(seed);
         let holes = self.link_by_address(census)?;
+        // Only now is no slot left that a census would have to forgive: a kill before this begins again.
+        crash_fence();
+        self.set_head_value(head::PENDING, NONE);
         probe!("wksp.rebuild.linked");
         self.map_all(&census.used);
         let turn = seed as usize % holes.len().max(1);
@@ -114,7 +117,6 @@ impl Tables<'_> {
     fn clear_heads(&self, seed: u32) {
         self.set_head_value(head::SEED, seed);
         self.set_head_value(head::IDLE_HEAD, NONE);
-        self.set_head_value(head::PENDING, NONE);
         for class in 0..CLASS_COUNT {
             self.set_head_value(head::CLASS_HEADS + class, NONE);
         }
@@ -235,10 +237,10 @@ impl Tables<'_> {
 
     /// The commit point of a reset.
     pub(crate) fn commit_epoch(&mut self, epoch: u32) {
-        outlast_probe::sync::crash_fence();
+        crash_fence();
         // Release: partner is the Acquire fence of `Reader::look`; slots of the old epoch end with it.
         self.head.store(head::EPOCH, seal(epoch, head::EPOCH as u64), Ordering::Release);
-        outlast_probe::sync::crash_fence();
+        crash_fence();
         self.epoch = epoch;
     }
 
