@@ -158,11 +158,12 @@ fn canary_commit_that_is_undone() {
 #[test]
 fn canary_freed_before_the_tag_is_gone() {
     let Some((case, mut trace, oracle)) = traced("free/alone") else { return };
-    // The first change after the opening one clears the tag; last of all it would clear it too late.
-    let [opened, closed] = trace.changes_of(SEQUENCE_AT)[..] else {
-        panic!("one change is opened and closed")
-    };
-    trace.reorder(opened + 1, closed - 1);
+    // The commit word of a free is a slot's first word, stored with 0. It is moved to the end of the change.
+    let slots = trace.geography.slots_start;
+    let clears = |&(at, value): &(usize, u64)| slots <= at && (at - slots) % 64 == 0 && value == 0;
+    let commit = trace.changes.iter().position(|change| change.words.iter().any(clears)).unwrap();
+    let closed = *trace.changes_of(SEQUENCE_AT).last().unwrap();
+    trace.reorder(commit, closed - 1);
     let reason = verdict(&case, &trace, oracle);
     assert!(reason.contains("slot"), "{reason}");
 }

@@ -8,7 +8,7 @@ use outlast_wksp::{Block, CreateOptions, Wksp};
 
 use super::Context;
 use super::figure::{Figure, Spread, Target};
-use super::measure::{pairs, timed};
+use super::measure::{Pairs, pairs, timed};
 use crate::draw::Draw;
 use crate::end::{Doing, End};
 
@@ -88,7 +88,6 @@ pub fn one_thread(context: &Context) -> Result<Vec<Figure>, End> {
         || Ok(timed(|| swaps(&cell, ROUNDS)).0),
     )?;
     let nanos = |seconds: &[f64]| Spread::of(seconds.iter().map(|time| time * 1e9 / ROUNDS as f64).collect());
-    let tenth = Target::AtMost(150.0);
     let in_swaps = found.subject.iter().zip(&found.yardstick).map(|(ours, theirs)| ours / theirs).collect();
     let (clock, mut times) = (clock_nanos(), each(&mut churn)?);
     times.sort_unstable();
@@ -97,7 +96,12 @@ pub fn one_thread(context: &Context) -> Result<Vec<Figure>, End> {
         Spread { median: nanos, min: nanos, max: nanos }
     };
     Ok(vec![
-        Figure::judged("alloc+free pair, 8192 live of at most 16 KiB", nanos(&found.subject), "ns", tenth),
+        Figure::judged(
+            "alloc+free pair, 8192 live of at most 16 KiB",
+            nanos(&found.subject),
+            "ns",
+            Target::AtMost(150.0),
+        ),
         Figure::plain("the same in uncontended compare-and-swaps", Spread::of(in_swaps), "x"),
         Figure::plain("an uncontended compare-and-swap", nanos(&found.yardstick), "ns"),
         Figure::plain("the pair, median of single ones less the clock", quantile(0.5), "ns"),
@@ -163,18 +167,15 @@ pub fn two_threads(context: &Context) -> Result<Vec<Figure>, End> {
             "x",
             Target::AtLeast(0.9),
         ),
-        Figure::plain("two threads together", Pairs::millions(&found.subject), "million pairs/s"),
-        Figure::plain("one thread", Pairs::millions(&found.yardstick), "million pairs/s"),
+        Figure::plain("two threads together", millions(&found.subject), "million pairs/s"),
+        Figure::plain("one thread", millions(&found.yardstick), "million pairs/s"),
         Figure::plain("the slower thread's share of the faster one's", Spread::of(share), "x"),
     ])
 }
 
-use super::measure::Pairs;
-
-impl Pairs {
-    fn millions(seconds: &[f64]) -> Spread {
-        Self::rate(seconds, 1e-6)
-    }
+/// Millions of pairs a second.
+fn millions(seconds: &[f64]) -> Spread {
+    Pairs::rate(seconds, 1e-6)
 }
 
 fn together(both: &mut [Churn<'_>; 2]) -> Result<Vec<u64>, End> {

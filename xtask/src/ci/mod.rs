@@ -43,7 +43,11 @@ const STEPS: &[Step] = &[
     Step { name: "package", what: "every crate can be packaged and builds from its package", run: package },
     Step { name: "consumer", what: "a stranger's crate builds on one of ours alone", run: consumer::check },
     Step { name: "clippy-probes", what: "no warning with probes", run: clippy_probes },
-    Step { name: "test-probes", what: "tests of the library crates with probes", run: test_probes },
+    Step {
+        name: "test-probes",
+        what: "tests of the library crates, and those that need probes, with them",
+        run: test_probes,
+    },
     Step {
         name: "probe-free",
         what: "a normal release build has no trace of a probe",
@@ -186,12 +190,21 @@ fn test(workspace: &Workspace, count: &mut TestCount) -> Result<Outcome, Failure
 }
 
 /// Not the documentation's examples, which show the normal build, nor the command line's tests: no fault
-/// can be injected through its process.
+/// can be injected through its process. Of the tests across crates, those that have `probe` in their name.
 fn test_probes(workspace: &Workspace, count: &mut TestCount) -> Result<Outcome, Failure> {
     let libraries = workspace.products().filter(|member| member.name != "outlast-cli");
     let packages = libraries.flat_map(|member| ["--package".to_owned(), member.name.clone()]);
-    let call = with_probes(workspace, &["test", "--lib", "--bins", "--tests"]).args(packages);
-    passed(call.run_tests(count))
+    with_probes(workspace, &["test", "--lib", "--bins", "--tests"]).args(packages).run_tests(count)?;
+    let across =
+        with_probes(workspace, &["test", "--package", "outlast-tests", "--tests"]).args(["--", "probe"]);
+    let mut across_count = TestCount::default();
+    let result = across.run_tests(&mut across_count);
+    count.add(across_count);
+    result?;
+    match across_count.passed {
+        0 => Err(Failure::Check("outlast-tests has no test with `probe` in its name".into())),
+        _ => Ok(Outcome::Passed),
+    }
 }
 
 fn package(workspace: &Workspace, _: &mut TestCount) -> Result<Outcome, Failure> {
