@@ -27,7 +27,7 @@ const LOOKS: u32 = 5;
 /// First sleep; each is twice the one before.
 const NAP_MIN: Duration = Duration::from_millis(1);
 /// Longest sleep, and so the longest that a dead holder goes unnoticed by a sleeper.
-const NAP_MAX: Duration = Duration::from_millis(50);
+const NAP_MAX: Duration = Duration::from_millis(40);
 
 /// Naps without a wake-up while the lock goes round, before one with.
 const DROWSY_NAPS: u32 = 4;
