@@ -77,7 +77,7 @@ pub(crate) fn acquire_slowly(join: &Join, claim: Claim, timeout: Duration) -> Re
             // The lock goes round: its holders live and work. One that is woken at every release would cost them
             // more than it does, so come back by the clock, without asking for a wake-up.
             drowsy -= 1;
-            blocking!("shm.lock.nap", sleep(NAP_MIN.min(left)));
+            rest(|| sleep(NAP_MIN.min(left)));
             if let Some(word) = spin(join, claim, slept) {
                 return Ok(Acquired { word, taken_from: None });
             }
@@ -86,7 +86,7 @@ pub(crate) fn acquire_slowly(join: &Join, claim: Claim, timeout: Duration) -> Re
         let Ok(word) = set_waiters(&words, LOCK_WORD, seen) else { continue };
         let nap_now = nap.min(left);
         let until = Instant::now() + nap_now;
-        blocking!("shm.lock.wait", futex::sleep(join.lock_cell(), word.0, nap_now)).call("futex wait")?;
+        rest(|| futex::sleep(join.lock_cell(), word.0, nap_now)).call("futex wait")?;
         let timed_out = until <= Instant::now();
         slept = true;
         if let Some(word) = spin(join, claim, slept) {
@@ -98,6 +98,11 @@ pub(crate) fn acquire_slowly(join: &Join, claim: Claim, timeout: Duration) -> Re
             nap = NAP_MAX.min(nap * 2);
         }
     }
+}
+
+/// Sleeps, in whichever way: the one place at which a waiter blocks.
+fn rest<T>(asleep: impl FnOnce() -> T) -> T {
+    blocking!("shm.lock.wait", asleep())
 }
 
 /// Looks at the word a few times, ever more rarely. A holder that loops may have the lock again at once: two
