@@ -8,8 +8,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("outlast-shm", &["outlast-probe"]),
     ("outlast-checkpt", &["outlast-probe"]),
     ("outlast-wksp", &["outlast-shm", "outlast-probe", "outlast-checkpt"]),
+    ("outlast-sched", &["outlast-shm", "outlast-probe"]),
     ("outlast-cli", &["outlast-shm", "outlast-wksp", "outlast-checkpt"]),
-    ("outlast-tests", &["outlast-probe", "outlast-shm", "outlast-checkpt", "outlast-wksp", "outlast-cli"]),
+    (
+        "outlast-tests",
+        &["outlast-probe", "outlast-shm", "outlast-checkpt", "outlast-wksp", "outlast-sched", "outlast-cli"],
+    ),
     ("xtask", &[]),
 ];
 
