@@ -7,6 +7,10 @@ mod job;
 #[cfg(feature = "runner")]
 mod outcome;
 #[cfg(feature = "runner")]
+mod queue;
+#[cfg(feature = "runner")]
+mod simulate;
+#[cfg(feature = "runner")]
 mod sink;
 
 #[cfg(feature = "runner")]
@@ -15,5 +19,9 @@ pub use event::{Event, Host, JobInfo, PlanInfo, Record, SCHEMA, Sample, Summary}
 pub use job::{Command, Cpus, Demand, Expectation, Job, Limit};
 #[cfg(feature = "runner")]
 pub use outcome::{Exit, Outcome, Verdict, exit_code};
+#[cfg(feature = "runner")]
+pub use queue::{Capacity, Grant, Queue, QueueError, SLOTS_MAX};
+#[cfg(feature = "runner")]
+pub use simulate::{Dealer, Span, play, simulate};
 #[cfg(feature = "runner")]
 pub use sink::Sink;
