@@ -1,0 +1,126 @@
+//! A fresh directory for one attempt at a job, and the log of what was done with it.
+//!
+//! # Invariants
+//! - A sandbox never existed before its attempt: it holds the skeleton's content and what this attempt wrote.
+//! - Skeletons are plain: directories and files. Symbolic links are refused, since through one two sandboxes could share
+//!   what each takes for its own.
+
+use core::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::job::Job;
+
+/// The directory that is the `slot`'s in a run.
+pub(crate) fn slot_directory(run: &Path, slot: u32) -> PathBuf {
+    run.join(format!("slot-{slot}"))
+}
+
+/// A job's name as a file name: what is neither letter, digit, `.`, `_` nor `-` becomes `-`, and no more than 200 bytes.
+pub(crate) fn file_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    name.chars().take(200).map(plain).collect()
+}
+
+/// What stands in the way of a skeleton or sandbox, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}", path = path.display())]
+pub(crate) struct SandboxError {
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    |source| SandboxError { path: path.to_owned(), source }
+}
+
+/// The sandbox of one attempt.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    path: PathBuf,
+    log: File,
+    began: Instant,
+}
+
+impl Sandbox {
+    /// Makes the sandbox of a job on a slot. Two names that look alike as file names are told apart by the ordinal.
+    pub(crate) fn create(
+        run: &Path,
+        slot: u32,
+        ordinal: u32,
+        job: &Job,
+        began: Instant,
+    ) -> Result<Self, SandboxError> {
+        let slot = slot_directory(run, slot);
+        let name = format!("{}.{}", file_name(&job.name), job.repetition);
+        let mut path = slot.join(&name);
+        let made = match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                path = slot.join(format!("{name}.{ordinal}"));
+                fs::create_dir(&path)
+            }
+            made => made,
+        };
+        made.map_err(at(&path))?;
+        if let Some(skeleton) = &job.skeleton {
+            visit(skeleton, &mut |entry, is_directory| {
+                let target = path.join(entry.strip_prefix(skeleton).unwrap_or(entry));
+                match is_directory {
+                    true if target == path => Ok(()),
+                    true => DirBuilder::new().create(&target),
+                    false => fs::copy(entry, &target).map(drop),
+                }
+                .map_err(at(&target))
+            })?;
+        }
+        let log = path.join("log");
+        let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at(&log))?;
+        Ok(Self { path, log, began })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes what was done, with the time since the run began. A log that cannot be written fails no job.
+    pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
+        let line = format!("{:12.6} {what}\n", self.began.elapsed().as_secs_f64());
+        let _ = (&self.log).write_all(line.as_bytes());
+    }
+
+    /// Removes it; what could not be removed is still there.
+    pub(crate) fn remove(self) -> Result<(), (PathBuf, io::Error)> {
+        fs::remove_dir_all(&self.path).map_err(|error| (self.path, error))
+    }
+}
+
+/// Looks whether a skeleton can be copied: every directory can be listed, every file be opened.
+pub(crate) fn check_skeleton(skeleton: &Path) -> Result<(), SandboxError> {
+    visit(skeleton, &mut |entry, is_directory| {
+        if is_directory { Ok(()) } else { File::open(entry).map(drop).map_err(at(entry)) }
+    })
+}
+
+/// Calls `each` with every directory before its content, and every file.
+fn visit(
+    path: &Path,
+    each: &mut dyn FnMut(&Path, bool) -> Result<(), SandboxError>,
+) -> Result<(), SandboxError> {
+    let kind = fs::symlink_metadata(path).map_err(at(path))?.file_type();
+    if kind.is_file() {
+        return each(path, false);
+    }
+    if !kind.is_dir() {
+        let refused =
+            io::Error::other("a skeleton holds files and directories only, no links and nothing special");
+        return Err(at(path)(refused));
+    }
+    each(path, true)?;
+    for entry in fs::read_dir(path).map_err(at(path))? {
+        visit(&entry.map_err(at(path))?.path(), each)?;
+    }
+    Ok(())
+}
