@@ -14,7 +14,7 @@ use crate::event::Host;
 ///
 /// # Errors
 /// If the machine has more CPUs than the kernel interface is asked about (1024).
-pub(crate) fn allowed_cpus() -> io::Result<Vec<u32>> {
+pub fn allowed_cpus() -> io::Result<Vec<u32>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU)
         .filter(|cpu| set.is_set(*cpu))
