@@ -1,7 +1,8 @@
 //! Scenarios that put the workspace through its life (filled, checkpointed, wiped, restored, killed, damaged),
 //! and the `stress` command that runs them.
 //!
-//! - [`command`] is the command line; [`run`] runs the scenarios it selects; [`report`] says what came of it.
+//! - [`command`] is the command line, which plans jobs and hands them to `outlast-sched`; [`job`] is one of them, a
+//!   process that does a [`run`] of one scenario; [`report`] says what came of it.
 //! - [`scenario`] is the registry; each scenario is a module below it.
 //! - [`worker`] is the other half of a scenario: a process of the same binary, started with a hidden word,
 //!   that talks to the scenario over a socket.
@@ -26,6 +27,7 @@ pub mod command;
 pub mod draw;
 pub mod end;
 pub mod interrupt;
+pub mod job;
 pub mod place;
 pub mod probes;
 pub mod progress;

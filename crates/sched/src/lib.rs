@@ -33,7 +33,8 @@
 //! let directory = tempfile::tempdir()?;
 //! let jobs = vec![job("good", "exit 0"), job("bad", "echo no >&2; exit 3")];
 //! let expectations = vec![Expectation::default(); jobs.len()];
-//! let report = run(jobs, expectations, &Settings::new(directory.path().join("runs")), Vec::new(), &Stop::new()?)?;
+//! let settings = Settings { root: directory.path().join("runs"), ..Settings::default() };
+//! let report = run(jobs, expectations, &settings, Vec::new(), &Stop::new()?)?;
 //! assert_eq!(report.records[0].outcome, Outcome::Passed);
 //! assert_eq!((report.records[1].outcome, report.records[1].stderr_tail.trim()), (Outcome::Failed, "no"));
 //! assert_eq!(report.summary.exit_code, 100);

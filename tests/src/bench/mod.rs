@@ -20,6 +20,7 @@ pub mod machine;
 pub mod measure;
 pub mod recovery;
 pub mod restore;
+pub mod sched;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -101,5 +102,12 @@ pub const ALL: &[Bench] = &[
     },
     Bench { name: "checkpt/verify", about: "verify of a checkpoint file", run: restore::verify },
     Bench { name: "wksp/restore", about: "raw restore against memcpy", run: restore::raw },
+    Bench { name: "sched/simulated", about: "makespans of the queue in virtual time", run: sched::simulated },
+    Bench {
+        name: "sched/sleeping",
+        about: "makespans and gaps with sleeping processes",
+        run: sched::sleeping,
+    },
+    Bench { name: "sched/floor", about: "a run of nothing", run: sched::floor },
     Bench { name: "wksp/restore-one", about: "LZ4 restore of one allocation", run: restore::one_allocation },
 ];

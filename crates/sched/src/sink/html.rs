@@ -29,7 +29,8 @@ use crate::event::Event;
 /// Costs memory for all records until the end. A page of 2,000 jobs has about 2 MB.
 #[derive(Debug)]
 pub struct Html {
-    path: PathBuf,
+    /// `None`: `report.html` in the run directory.
+    path: Option<PathBuf>,
     lanes: Vec<String>,
     gather: Gather,
 }
@@ -37,7 +38,12 @@ pub struct Html {
 impl Html {
     /// The file appears when the run is over, whole, in place of one that may be there.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), lanes: Vec::new(), gather: Gather::default() }
+        Self { path: Some(path.into()), lanes: Vec::new(), gather: Gather::default() }
+    }
+
+    /// The same as `report.html` in the run directory.
+    pub fn in_run_directory() -> Self {
+        Self { path: None, lanes: Vec::new(), gather: Gather::default() }
     }
 
     /// What each slot is called in the chart, from slot 0 on; slots without a name are `slot 1` and so on.
@@ -51,7 +57,10 @@ impl Html {
 impl Sink for Html {
     fn on(&mut self, event: &Event) -> io::Result<()> {
         match self.gather.on(event) {
-            Some(run) => publish(&self.path, page::page(&run, &self.lanes).as_bytes()),
+            Some(run) => {
+                let path = self.path.clone().unwrap_or_else(|| run.plan.directory.join("report.html"));
+                publish(&path, page::page(&run, &self.lanes).as_bytes())
+            }
             None => Ok(()),
         }
     }

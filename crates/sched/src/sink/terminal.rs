@@ -212,7 +212,10 @@ fn full_text(record: &Record, palette: Palette) -> String {
     if record.outcome.is_pass() {
         return text;
     }
-    block(&mut text, "the end of its standard output:", &record.stdout_tail);
+    // What it says of itself it may have printed as well.
+    if !record.text.contains(record.stdout_tail.trim()) {
+        block(&mut text, "the end of its standard output:", &record.stdout_tail);
+    }
     block(&mut text, "the end of its standard error:", &record.stderr_tail);
     let mut fact = |what: &str, value: &str| {
         if !value.is_empty() {

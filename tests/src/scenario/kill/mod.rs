@@ -33,6 +33,9 @@ pub const SCENARIO: Scenario = Scenario {
     about: "SIGKILL of allocating and freeing children while they hold the lock; nothing is lost",
     unit: "kills in a lock",
     needs_probes: false,
+    cpus: 2,
+    memory_bytes: 64 << 20,
+    sample: (25, &[]),
     options: None,
     run,
 };
