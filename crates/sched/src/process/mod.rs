@@ -50,7 +50,8 @@ impl ProcessRunner {
 impl JobRunner for ProcessRunner {
     /// Makes the slots' directories and looks at every skeleton.
     fn prepare(&self, jobs: &[Job], directory: &Path) -> Result<(), RunError> {
-        for slot in 0..self.slots {
+        let used = u32::try_from(jobs.len()).unwrap_or(u32::MAX).min(self.slots);
+        for slot in 0..used {
             let path = slot_directory(directory, slot);
             fs::create_dir(&path).map_err(|source| RunError::Directory { path, source })?;
         }
