@@ -1,4 +1,4 @@
-//! A run leaves no descriptor and no thread behind. Alone in its process, since others would change the count.
+//! A run leaves no descriptor, no thread and no process behind. Alone in its process, since others would change the count.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -31,4 +31,6 @@ fn nothing_is_left_open_whatever_jobs_do() {
     let report = run(1);
     assert_eq!(report.records.len(), 20);
     assert_eq!((count("fd"), count("task")), before);
+    let child = nix::sys::wait::waitpid(None, None);
+    assert_eq!(child, Err(nix::errno::Errno::ECHILD), "every process was reaped");
 }

@@ -290,7 +290,7 @@ fn a_program_out_of_a_skeleton_is_not_busy() {
     let skeleton = root.path().join("skeleton");
     fs::create_dir(&skeleton).unwrap();
     // Large enough for others to fork while it is copied.
-    fs::write(skeleton.join("script"), format!("#!/bin/sh\nexit 0\n#{}\n", "x".repeat(4 << 20))).unwrap();
+    fs::write(skeleton.join("script"), format!("#!/bin/sh\nexit 0\n#{}\n", "x".repeat(1 << 20))).unwrap();
     fs::set_permissions(skeleton.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
     let jobs = (0..200).map(|place| {
         let mut job = job(&format!("job {place}"), "./script");
