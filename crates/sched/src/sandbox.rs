@@ -4,11 +4,14 @@
 //! - A sandbox never existed before its attempt: it holds the skeleton's content and what this attempt wrote.
 //! - Skeletons are plain: directories and files. Symbolic links are refused, since through one two sandboxes could share
 //!   what each takes for its own.
+//! - A program in a sandbox can be run as soon as the sandbox is there.
 
 use core::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::job::Job;
@@ -65,15 +68,7 @@ impl Sandbox {
         };
         made.map_err(at(&path))?;
         if let Some(skeleton) = &job.skeleton {
-            visit(skeleton, &mut |entry, is_directory| {
-                let target = path.join(entry.strip_prefix(skeleton).unwrap_or(entry));
-                match is_directory {
-                    true if target == path => Ok(()),
-                    true => DirBuilder::new().create(&target),
-                    false => fs::copy(entry, &target).map(drop),
-                }
-                .map_err(at(&target))
-            })?;
+            copy(skeleton, &path)?;
         }
         let log = path.join("log");
         let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at(&log))?;
@@ -102,6 +97,21 @@ pub(crate) fn check_skeleton(skeleton: &Path) -> Result<(), SandboxError> {
     visit(skeleton, &mut |entry, is_directory| {
         if is_directory { Ok(()) } else { File::open(entry).map(drop).map_err(at(entry)) }
     })
+}
+
+/// Copies what is in a skeleton, modes included, by `cp`.
+///
+/// This process must not do it: a child that another slot forks meanwhile would hold the copy open for writing until
+/// after its exec, and a program that anyone holds open for writing cannot be run (`ETXTBSY`).
+fn copy(skeleton: &Path, sandbox: &Path) -> Result<(), SandboxError> {
+    let mut process = Command::new("cp");
+    process.arg("-R").arg("--").arg(skeleton.join(".")).arg(sandbox).env("LC_ALL", "C").stdin(Stdio::null());
+    let output = process.process_group(0).output().map_err(at(Path::new("cp")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(at(sandbox)(io::Error::other(format!("{}, {}", output.status, said.trim_end()))))
 }
 
 /// Calls `each` with every directory before its content, and every file.

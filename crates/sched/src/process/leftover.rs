@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::proc::{Stat, processes};
+use super::proc::{Stat, group_of, holds, pids, stat};
 use super::timespec;
 
 /// A process that is about to end when its leader has ended is not left behind.
@@ -61,11 +61,11 @@ pub(crate) fn end_all(group: u32, pipes: &[u64]) -> Vec<String> {
 
 fn find(group: u32, pipes: &[u64]) -> impl Iterator<Item = Stat> {
     let own = std::process::id();
-    processes().filter(move |stat| {
-        !stat.ended
-            && stat.pid != own
-            && (stat.group == group || pipes.iter().any(|inode| stat.holds(*inode)))
-    })
+    pids()
+        .filter(move |&pid| pid != own)
+        .filter(move |&pid| group_of(pid) == Some(group) || pipes.iter().any(|inode| holds(pid, *inode)))
+        .filter_map(stat)
+        .filter(|stat| !stat.ended)
 }
 
 /// Waits until each has ended, no longer than `limit`, and keeps those that have not.

@@ -19,7 +19,7 @@ use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use self::output::Output;
 use self::output_to::OutputTo;
@@ -50,7 +50,8 @@ impl ProcessRunner {
 impl JobRunner for ProcessRunner {
     /// Makes the slots' directories and looks at every skeleton.
     fn prepare(&self, jobs: &[Job], directory: &Path) -> Result<(), RunError> {
-        for slot in 0..self.slots {
+        let used = u32::try_from(jobs.len()).unwrap_or(u32::MAX).min(self.slots);
+        for slot in 0..used {
             let path = slot_directory(directory, slot);
             fs::create_dir(&path).map_err(|source| RunError::Directory { path, source })?;
         }
@@ -101,18 +102,38 @@ impl JobRunner for ProcessRunner {
     }
 }
 
-/// A process that runs.
+/// A process that runs. Dropped before its end was learned, it is killed with its group, so that a defect here leaves
+/// nothing behind.
 struct Started {
     child: Child,
     pidfd: OwnedFd,
     group: Pid,
     /// Standard output, standard error.
     outputs: [Output; 2],
+    /// Whether its end was learned, or given up on.
+    done: bool,
+}
+
+impl Started {
+    /// Reaps the process if it has ended; waiting for one that SIGKILL did not end could be for ever.
+    fn reap(&mut self, ended: bool) -> io::Result<ExitStatus> {
+        self.done = true;
+        if ended { self.child.wait() } else { Err(io::Error::other("SIGKILL did not end it")) }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = kill_process_group(self.group, Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
 }
 
 fn attempt(task: &Task<'_>, sandbox: &Sandbox) -> Attempt {
     let began = Instant::now();
-    let Started { mut child, pidfd, group, mut outputs } = match spawn(task, sandbox) {
+    let mut started = match spawn(task, sandbox) {
         Ok(started) => started,
         Err(error) => {
             let program = task.job.command.program.display();
@@ -120,22 +141,24 @@ fn attempt(task: &Task<'_>, sandbox: &Sandbox) -> Attempt {
             return Attempt::new(Outcome::NotStarted, reason);
         }
     };
-    task.started(child.id());
-    sandbox.note(format_args!("process {} started", child.id()));
-    let watched = Watch { task, sandbox, group, pidfd: &pidfd, began }.until_end(&mut outputs);
+    let pid = started.child.id();
+    task.started(pid);
+    sandbox.note(format_args!("process {pid} started"));
+    let Started { group, pidfd, outputs, .. } = &mut started;
+    let watched = Watch { task, sandbox, group: *group, pidfd, began }.until_end(outputs);
     let pipes: Vec<u64> = outputs.iter().filter_map(Output::open_inode).collect();
-    let leaked = leftover::end_all(child.id(), &pipes);
+    let leaked = leftover::end_all(pid, &pipes);
     for name in &leaked {
         sandbox.note(format_args!("left behind and killed: {name}"));
     }
-    let status = if watched.ended { child.wait() } else { Err(io::Error::other("SIGKILL did not end it")) };
+    let status = started.reap(watched.ended);
     if let Ok(status) = status {
-        sandbox.note(format_args!("process {} ended: {}", child.id(), exit_of(status)));
+        sandbox.note(format_args!("process {pid} ended: {}", exit_of(status)));
     }
     let mut attempt = conclude(task.job, sandbox.path(), &watched, status, leaked);
-    let [stdout, stderr] = outputs.map(Output::end);
-    (attempt.stdout_tail, attempt.stderr_tail) = (stdout.0, stderr.0);
-    stdout.1.iter().chain(&stderr.1).for_each(|trouble| attempt.remark(trouble));
+    let [(stdout, trouble), (stderr, more_trouble)] = started.outputs.each_mut().map(Output::end);
+    (attempt.stdout_tail, attempt.stderr_tail) = (stdout, stderr);
+    trouble.iter().chain(&more_trouble).for_each(|trouble| attempt.remark(trouble));
     attempt
 }
 
@@ -167,7 +190,7 @@ fn spawn(task: &Task<'_>, sandbox: &Sandbox) -> io::Result<Started> {
     };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
     match pid.and_then(|pid| Ok((pidfd_open(pid, PidfdFlags::empty())?, pid))) {
-        Ok((pidfd, group)) => Ok(Started { child, pidfd, group, outputs }),
+        Ok((pidfd, group)) => Ok(Started { child, pidfd, group, outputs, done: false }),
         Err(error) => {
             // Without a descriptor its end could not be waited for.
             let _ = child.kill();

@@ -89,15 +89,15 @@ impl Output {
         }
     }
 
-    /// The last lines, and what went wrong with the file.
-    pub(crate) fn end(self) -> (String, Option<String>) {
+    /// The last lines, and what went wrong with the file. Both are gone from here then.
+    pub(crate) fn end(&mut self) -> (String, Option<String>) {
         let cut = self.read_bytes > self.tail.len() as u64;
-        let bytes = Vec::from(self.tail);
+        let bytes = Vec::from(std::mem::take(&mut self.tail));
         let whole = match bytes.iter().position(|byte| *byte == b'\n') {
             Some(end) if cut && end + 1 < bytes.len() => &bytes[end + 1..],
             _ => &bytes[..],
         };
-        (String::from_utf8_lossy(whole).into_owned(), self.trouble)
+        (String::from_utf8_lossy(whole).into_owned(), self.trouble.take())
     }
 
     fn keep(&mut self, bytes: &[u8]) {

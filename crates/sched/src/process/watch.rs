@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal};
 
 use super::output::Output;
 use super::timespec;
@@ -155,7 +155,8 @@ impl Watch<'_> {
     }
 
     fn signal(&self, signal: Signal, name: &str, cut: Cut) {
-        let sent = kill_process_group(self.group, signal);
+        // A leader can leave its group, so that there may be nobody in it.
+        let sent = kill_process_group(self.group, signal).or_else(|_| pidfd_send_signal(self.pidfd, signal));
         let failed = sent.err().map(|error| format!(", which failed: {error}")).unwrap_or_default();
         self.sandbox.note(format_args!("{name} to process group {}, since {cut}{failed}", self.group));
     }

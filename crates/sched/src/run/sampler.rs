@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::desk::Desk;
 use crate::event::Event;
-use crate::process::proc::processes;
+use crate::process::proc::{group_of, pids, stat};
 
 /// How many looks an interval may have.
 const BURST: u32 = 10;
@@ -49,8 +49,10 @@ fn look(desk: &Desk) {
     let mut bytes = groups(&desk.state());
     let page_bytes = rustix::param::page_size() as u64;
     if !bytes.is_empty() {
-        for stat in processes() {
-            if let Some(sum) = bytes.get_mut(&stat.group) {
+        for pid in pids() {
+            if let Some(sum) = group_of(pid).and_then(|group| bytes.get_mut(&group))
+                && let Some(stat) = stat(pid)
+            {
                 *sum += stat.resident_pages.saturating_mul(page_bytes);
             }
         }
