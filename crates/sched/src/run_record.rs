@@ -126,7 +126,8 @@ impl RunRecord {
                 return wrong(format!("a second record of job {} ({:?})", record.ordinal, record.name));
             }
             if record.slot.is_some_and(|slot| slot >= self.plan.slots) {
-                return wrong(format!("slot {:?} of {}", record.slot, self.plan.slots));
+                let slot = record.slot.unwrap_or_default();
+                return wrong(format!("slot {slot}, expected less than {}", self.plan.slots));
             }
             self.records.push(record);
             Ok(())
@@ -143,7 +144,7 @@ impl RunRecord {
     fn read_samples(&mut self, path: &Path) -> Result<(), ReadError> {
         each_line(path, self.summary.is_some(), |number, bytes| {
             let sample =
-                serde_json::from_slice(bytes).map_err(|error| damaged(path, number, error.to_string()))?;
+                serde_json::from_slice(bytes).map_err(|error| damaged(path, number, describe(&error)))?;
             self.push_sample(sample);
             Ok(())
         })
@@ -314,6 +315,13 @@ fn document<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ReadError> {
     versioned(path, 1, &bytes)
 }
 
+/// What is wrong, without the line, which is that of the value and not that of the file.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+    format!("column {}: {what}", error.column())
+}
+
 /// Reads a value that has a schema number, which is looked at first: another version may have other fields.
 fn versioned<T: for<'de> Deserialize<'de>>(path: &Path, line: u64, bytes: &[u8]) -> Result<T, ReadError> {
     #[derive(Deserialize)]
@@ -321,7 +329,7 @@ fn versioned<T: for<'de> Deserialize<'de>>(path: &Path, line: u64, bytes: &[u8])
         schema: u32,
     }
     let wrong = |error: serde_json::Error| {
-        damaged(path, line + (error.line() as u64).saturating_sub(1), error.to_string())
+        damaged(path, line + (error.line() as u64).saturating_sub(1), describe(&error))
     };
     let Version { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema != SCHEMA {

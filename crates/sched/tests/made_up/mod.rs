@@ -14,17 +14,17 @@ use outlast_sched::{
 
 /// A run as it would be told.
 #[derive(Clone)]
-pub struct MadeUp {
-    pub plan: PlanInfo,
+pub(crate) struct MadeUp {
+    pub(crate) plan: PlanInfo,
     /// In completion order.
-    pub records: Vec<Record>,
-    pub samples: Vec<Sample>,
-    pub summary: Summary,
+    pub(crate) records: Vec<Record>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) summary: Summary,
 }
 
 impl MadeUp {
     /// All events, in order.
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         let mut events = vec![Event::Planned(Box::new(self.plan.clone()))];
         for record in &self.records {
             if let Some(slot) = record.slot {
@@ -39,7 +39,7 @@ impl MadeUp {
     }
 
     /// Writes it as the engine does.
-    pub fn write(&self, directory: &Path) {
+    pub(crate) fn write(&self, directory: &Path) {
         let json = |value: serde_json::Value| value.to_string() + "\n";
         let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
         write("plan.json", json(serde_json::to_value(&self.plan).unwrap()));
@@ -51,7 +51,7 @@ impl MadeUp {
     }
 
     /// The part of it that shard `part` of `of` would have run.
-    pub fn shard(&self, part: u32, of: u32) -> Self {
+    pub(crate) fn shard(&self, part: u32, of: u32) -> Self {
         let mine = |global: u32| global % of == part - 1;
         let mut shard = self.clone();
         shard.plan.shard = Some((part, of));
@@ -70,7 +70,7 @@ impl MadeUp {
     }
 }
 
-pub fn tell(events: &[Event], sink: &mut dyn Sink) {
+pub(crate) fn tell(events: &[Event], sink: &mut dyn Sink) {
     for event in events {
         sink.on(event).unwrap();
     }
@@ -84,7 +84,7 @@ fn scatter(n: u64) -> u64 {
     x ^ (x >> 32)
 }
 
-pub fn job(ordinal: u32, group: &str, name: &str) -> JobInfo {
+pub(crate) fn job(ordinal: u32, group: &str, name: &str) -> JobInfo {
     let past: Vec<u64> = (0..ordinal % 6).map(|n| duration(ordinal, u64::from(n) + 7)).collect();
     JobInfo {
         ordinal,
@@ -191,7 +191,7 @@ fn scheduled(jobs: Vec<JobInfo>, slots: u32, mut records: Vec<Record>) -> MadeUp
 }
 
 /// One job.
-pub fn one(outcome: Outcome) -> MadeUp {
+pub(crate) fn one(outcome: Outcome) -> MadeUp {
     let job = job(0, "wksp", "wksp/roundtrip");
     let mut record = record(&job, outcome);
     record.text = "2048 allocations, 3 checkpoints, 12 MiB compared\n".to_owned();
@@ -202,7 +202,7 @@ pub fn one(outcome: Outcome) -> MadeUp {
 }
 
 /// Many jobs in a few groups.
-pub fn many(count: u32, slots: u32, outcome: impl Fn(u32) -> Outcome) -> MadeUp {
+pub(crate) fn many(count: u32, slots: u32, outcome: impl Fn(u32) -> Outcome) -> MadeUp {
     let groups = ["wksp", "shm", "checkpt", "groove", "sched"];
     let jobs: Vec<_> = (0..count)
         .map(|n| {
@@ -215,7 +215,7 @@ pub fn many(count: u32, slots: u32, outcome: impl Fn(u32) -> Outcome) -> MadeUp 
 }
 
 /// One job of each outcome, and one more that was interrupted before it began.
-pub fn every_outcome() -> MadeUp {
+pub(crate) fn every_outcome() -> MadeUp {
     let outcomes = Outcome::ALL.into_iter().chain([Outcome::Interrupted]);
     let (mut jobs, mut records) = (Vec::new(), Vec::new());
     for (outcome, ordinal) in outcomes.zip(0..) {

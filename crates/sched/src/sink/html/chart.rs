@@ -78,12 +78,12 @@ fn tick_label(seconds: f64, step: f64) -> String {
     format!("{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-const WIDTH: f64 = 600.0;
-const HEIGHT: f64 = 190.0;
-const LEFT: f64 = 70.0;
+const WIDTH: f64 = 440.0;
+const HEIGHT: f64 = 170.0;
+const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
-const BOTTOM: f64 = 162.0;
+const BOTTOM: f64 = 144.0;
 
 /// A curve of steps: from each moment on the value holds until the next.
 pub(crate) struct Curve<'a> {
@@ -104,7 +104,7 @@ impl Curve<'_> {
         let top_value = (highest / self.step * 0.999_999).ceil().clamp(1.0, 1e6) * self.step;
         let y = |value: f64| BOTTOM - (value / top_value).clamp(0.0, 1.0) * (BOTTOM - TOP);
         let mut svg = String::new();
-        time.axis(&mut svg, TOP, BOTTOM, 6.0);
+        time.axis(&mut svg, TOP, BOTTOM, 5.0);
         let lines = (top_value / self.step).round() as u32;
         for line in 0..=lines.min(12) {
             let value = f64::from(line) * self.step;
@@ -120,14 +120,13 @@ impl Curve<'_> {
             );
         }
         let path = self.path(&time, y);
-        let end = time.x(self.whole.as_secs_f64());
         let start = self.points.first().map_or(LEFT, |(at, _)| time.x(*at));
         let title = escape::text(self.title);
         format!(
             "<figure><figcaption>{title} <span>{note}</span></figcaption>\
              <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}: {note}\">{svg}\
              <path class=\"area\" d=\"{path}V{BOTTOM}H{start:.1}Z\"/><path class=\"curve\" d=\"{path}\">\
-             <title>{title}: {note}, over {}</title></path><path d=\"M{end:.1} {BOTTOM}\"/></svg></figure>",
+             <title>{title}: {note}, over {}</title></path></svg></figure>",
             span(self.whole),
             note = escape::text(&self.note),
         )

@@ -85,6 +85,7 @@ fn place_and_time(record: &Record, number: Option<u32>) -> String {
     if record.slot.is_some() {
         let _ = write!(text, ", after {}", span(record.duration));
     }
+    let _ = write!(text, ", seed {}", record.seed);
     text
 }
 
@@ -95,7 +96,6 @@ fn facts(record: &Record) -> String {
             let _ = write!(html, "<div><dt>{what}</dt><dd>{}</dd></div>", escape::text(value));
         }
     };
-    fact("Seed", &record.seed.to_string());
     fact("Schedule", record.schedule.as_deref().unwrap_or_default());
     if let Some(exit @ Exit::Signal { .. }) = record.exit {
         fact("Ended by", &exit.to_string());

@@ -72,7 +72,7 @@ fn track(svg: &mut String, time: &Time, slot: usize, lane: f64, label: &str) {
     );
     // Labels of narrow lanes would cover each other.
     let every = (13.0 / lane).ceil() as usize;
-    if slot % every == 0 {
+    if slot.is_multiple_of(every) {
         let _ = write!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
@@ -100,7 +100,11 @@ fn bar(svg: &mut String, time: &Time, record: &Record, lane: f64) {
     );
     let room = ((width - 8.0) / CHARACTER).floor();
     if lane >= 15.0 && room >= 1.0 {
-        let text = format!("{} {}", sign(record.outcome), title(record));
+        // Names often begin with their group, which would fill a narrow bar.
+        let title = title(record);
+        let name =
+            title.strip_prefix(&record.group).map_or(&*title, |name| name.trim_start_matches(['/', ':']));
+        let text = format!("{} {}", sign(record.outcome), if name.is_empty() { &title } else { name });
         // Less than a few letters of a name say nothing; the sign alone does.
         let room = if room < 5.0 { 1 } else { room as usize };
         let text = if room == 1 { sign(record.outcome).to_owned() } else { short(&text, room).into_owned() };

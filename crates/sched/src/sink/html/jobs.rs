@@ -4,6 +4,7 @@
 //! - There is one row for each record, in plan order, with `data-` attributes that say the same as its cells.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::escape;
 use super::style::sign;
@@ -13,6 +14,9 @@ use crate::run_record::RunRecord;
 use crate::sink::brackets::word;
 use crate::sink::terminal::title;
 use crate::sink::words::{size, span};
+
+/// Groups that have a row.
+const MOST_GROUPS: usize = 200;
 
 /// An outcome as sign and word in its colour.
 pub(crate) fn tag(outcome: Outcome) -> String {
@@ -24,33 +28,84 @@ pub(crate) fn tag(outcome: Outcome) -> String {
     )
 }
 
-/// A bar and a table of how many ended how.
+/// One bar, divided as the outcomes are.
+pub(crate) fn stack(run: &RunRecord) -> String {
+    let part = |outcome: Outcome| match run.records.iter().filter(|record| record.outcome == outcome).count()
+    {
+        0 => String::new(),
+        count => format!("<i class=\"o-{}\" style=\"flex:{count} 0 0\"></i>", outcome.as_str()),
+    };
+    let parts: String = Outcome::ALL.into_iter().map(part).collect();
+    format!("<div class=\"stack\" aria-hidden=\"true\">{parts}</div>")
+}
+
+/// How many ended how.
 pub(crate) fn outcomes(run: &RunRecord) -> String {
-    let mut bar = String::from("<div class=\"stack\" aria-hidden=\"true\">");
     let mut rows = String::new();
     for outcome in Outcome::ALL {
         let of_it: Vec<_> = run.records.iter().filter(|record| record.outcome == outcome).collect();
         if of_it.is_empty() {
             continue;
         }
-        let share = of_it.len() as f64 / run.records.len() as f64 * 100.0;
-        let time =
-            of_it.iter().fold(std::time::Duration::ZERO, |sum, record| sum.saturating_add(record.duration));
-        let _ = write!(bar, "<i class=\"o-{}\" style=\"flex:{} 0 0\"></i>", outcome.as_str(), of_it.len());
         let _ = write!(
             rows,
-            "<tr data-count-of=\"{}\"><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{share:.1} %</td>\
+            "<tr data-count-of=\"{}\"><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.1} %</td>\
              <td class=\"n\">{}</td></tr>",
             outcome.as_str(),
             tag(outcome),
             of_it.len(),
-            span(time)
+            of_it.len() as f64 / run.records.len() as f64 * 100.0,
+            span(total(of_it.into_iter()))
         );
     }
     format!(
-        "{bar}</div><div class=\"scroll\"><table class=\"counts\"><thead><tr><th>Outcome</th><th class=\"n\">Jobs</th>\
+        "<div class=\"scroll\"><table><thead><tr><th>Outcome</th><th class=\"n\">Jobs</th>\
          <th class=\"n\">Share</th><th class=\"n\">Time of slots</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
+}
+
+/// How the groups fared, in plan order.
+pub(crate) fn groups(run: &RunRecord) -> String {
+    let records = run.in_plan_order();
+    let mut seen = std::collections::HashMap::new();
+    let mut groups: Vec<(&str, Vec<&Record>)> = Vec::new();
+    for record in records {
+        let place = *seen.entry(record.group.as_str()).or_insert_with(|| {
+            groups.push((&record.group, Vec::new()));
+            groups.len() - 1
+        });
+        groups[place].1.push(record);
+    }
+    let mut rows = String::new();
+    for (group, records) in groups.iter().take(MOST_GROUPS) {
+        let count = |what: fn(Outcome) -> bool| match records.iter().filter(|r| what(r.outcome)).count() {
+            0 => "<span class=\"dim\">0</span>".to_owned(),
+            count => count.to_string(),
+        };
+        let _ = write!(
+            rows,
+            "<tr><td class=\"job\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            escape::text(group),
+            records.len(),
+            count(Outcome::is_pass),
+            count(Outcome::is_failure),
+            count(|outcome| !outcome.is_pass() && !outcome.is_failure()),
+            span(total(records.iter().copied()))
+        );
+    }
+    if groups.len() > MOST_GROUPS {
+        let _ = write!(rows, "<tr><td class=\"dim\">and {} more</td></tr>", groups.len() - MOST_GROUPS);
+    }
+    format!(
+        "<div class=\"scroll\"><table><thead><tr><th>Group</th><th class=\"n\">Jobs</th><th class=\"n\">Passed</th>\
+         <th class=\"n\">Failed</th><th class=\"n\">Others</th><th class=\"n\">Time of slots</th></tr></thead>\
+         <tbody>{rows}</tbody></table></div>"
+    )
+}
+
+fn total<'a>(records: impl Iterator<Item = &'a Record>) -> Duration {
+    records.fold(Duration::ZERO, |sum, record| sum.saturating_add(record.duration))
 }
 
 /// Every job.
@@ -93,13 +148,13 @@ fn row(html: &mut String, record: &Record, job: Option<&JobInfo>) {
         false => name,
     };
     let slow = if record.slow { " <span class=\"dim small\">slow</span>" } else { "" };
-    let _ = write!(
+    let _ = writeln!(
         html,
         "<tr data-ordinal=\"{}\" data-name=\"{}\" data-outcome=\"{}\" data-duration-ns=\"{}\" data-expected-ns=\"{}\" \
          data-ratio=\"{ratio:.3}\" data-start-ns=\"{}\" data-slot=\"{}\" data-peak-bytes=\"{}\">\
          <td class=\"n\">{number}</td><td class=\"job\">{name} <span class=\"dim small\">{}</span></td><td>{}{slow}</td>\
          <td class=\"n\">{took}</td><td class=\"n\">{expected}</td><td class=\"history\">{}</td>\
-         <td class=\"n\">{began}</td><td class=\"n\">{slot}</td><td class=\"n\">{memory}</td></tr>\n",
+         <td class=\"n\">{began}</td><td class=\"n\">{slot}</td><td class=\"n\">{memory}</td></tr>",
         record.ordinal,
         escape::text(&record.name),
         record.outcome.as_str(),

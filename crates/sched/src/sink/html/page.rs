@@ -30,11 +30,13 @@ pub(crate) fn page(run: &RunRecord, lanes: &[String]) -> String {
     html += &failures::section(run);
     let _ = write!(
         html,
-        "<section id=\"outcomes\"><h2>Outcomes</h2>{}</section>\n\
+        "<section id=\"outcomes\"><h2>Outcomes</h2>{}<div class=\"pair\">{}{}</div></section>\n\
          <section id=\"slots\"><h2>Slots over time</h2>{}{}</section>\n\
          <section id=\"curves\"><h2>Throughput and memory</h2>{}</section>\n\
          <section id=\"all\"><h2>All jobs ({})</h2>{}</section>\n{}",
+        jobs::stack(run),
         jobs::outcomes(run),
+        jobs::groups(run),
         gantt::chart(run, lanes, whole),
         legend(run),
         curves::figures(run, whole),
@@ -59,16 +61,22 @@ fn whole(run: &RunRecord) -> Duration {
     ends.max().unwrap_or_default().max(elapsed)
 }
 
-/// The run in a word, and in whose colour.
-fn verdict(run: &RunRecord) -> (&'static str, Outcome) {
-    match run.summary.as_ref().map_or(130, |summary| summary.exit_code) {
+/// The run in a word or two, and in whose colour.
+fn verdict(run: &RunRecord) -> (String, Outcome) {
+    let failed = run.records.iter().filter(|record| record.outcome.is_failure()).count();
+    let (word, colour) = match run.summary.as_ref().map_or(130, |summary| summary.exit_code) {
         0 => ("PASSED", Outcome::Passed),
         2 => ("USAGE", Outcome::Usage),
         4 => ("NOTHING RAN", Outcome::Skipped),
         5 => ("INCONCLUSIVE", Outcome::Inconclusive),
         130 => ("INTERRUPTED", Outcome::Interrupted),
         _ => ("FAILED", Outcome::Failed),
+    };
+    // An interrupt must not hide that something was wrong before it.
+    if colour == Outcome::Interrupted && failed > 0 {
+        return (format!("{word}, {failed} FAILED"), Outcome::Failed);
     }
+    (word.to_owned(), colour)
 }
 
 fn header(run: &RunRecord, whole: Duration) -> String {

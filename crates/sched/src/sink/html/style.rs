@@ -97,6 +97,8 @@ svg{display:block;width:100%;height:auto}
 svg text{fill:var(--dim);font-size:11.5px}
 svg .bar{fill:var(--c);stroke:var(--card);stroke-width:.6}
 svg .in{fill:var(--on);font-size:11px;pointer-events:none}
+svg .o-passed .bar,svg .o-cached .bar{fill-opacity:.38;stroke:var(--c)}
+svg .o-passed .in,svg .o-cached .in{fill:var(--ink)}
 svg .track{fill:var(--track)}
 svg .grid{stroke:var(--line);stroke-width:1}
 svg .area{fill:var(--accent);fill-opacity:.2}
@@ -118,7 +120,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.job{overflow-wrap:anywhere;min-width:200px}
 td.history{width:190px}
 td.history svg{width:170px;height:18px}
-.counts{width:auto;min-width:420px}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:12px 40px;align-items:start}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0 0;font-size:13px}
 .tools{display:none;gap:8px;margin:0 0 10px;flex-wrap:wrap}
 .js .tools{display:flex}
