@@ -131,6 +131,8 @@ impl Medium for WatchedSlot {
     }
 
     fn ended(&mut self) {
+        // What the slot holds from now on is our own word.
+        self.finished = true;
         // Relaxed: the flag passes on nothing but itself; the wake comes after it.
         self.closed.store(true, Ordering::Relaxed);
         self.slot.mark_dead();

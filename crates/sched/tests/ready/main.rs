@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         ("every_exit_before_ready_is_told_apart", outcomes::every_exit_before_ready_is_told_apart),
         ("every_signal_before_ready_has_its_name", outcomes::every_signal_before_ready_has_its_name),
         ("a_death_after_ready_is_never_before", outcomes::a_death_after_ready_is_never_before),
+        ("a_death_before_it_attached_is_only_a_death", outcomes::a_death_before_it_attached_is_only_a_death),
         ("a_worker_says_why_it_gives_up", outcomes::a_worker_says_why_it_gives_up),
         ("a_time_out_says_what_the_worker_does", outcomes::a_time_out_says_what_the_worker_does),
         ("a_stopped_worker_is_seen_stopped", outcomes::a_stopped_worker_is_seen_stopped),

@@ -93,6 +93,18 @@ pub(crate) fn a_death_after_ready_is_never_before() {
     assert!(3 <= after);
 }
 
+/// Killed before it could even attach: looked at again, it is still only dead.
+pub(crate) fn a_death_before_it_attached_is_only_a_death() {
+    for medium in media() {
+        let mut worker = start(&["mute"], medium);
+        worker.kill().unwrap();
+        for _ in 0..2 {
+            let error = worker.wait_ready(LIMIT, None).unwrap_err();
+            assert!(matches!(*error.mishap, Mishap::ExitedBeforeReady { .. }), "{error}");
+        }
+    }
+}
+
 pub(crate) fn a_worker_says_why_it_gives_up() {
     for medium in endpoints() {
         let error = start(&["give-up"], medium).wait_ready(LIMIT, None).unwrap_err();

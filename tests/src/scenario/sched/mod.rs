@@ -1,0 +1,6 @@
+//! Scenarios of the scheduler's parts.
+//!
+//! # Invariants
+//! - Every process that a scenario starts has ended when the scenario has.
+
+pub mod readiness;
