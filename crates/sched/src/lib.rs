@@ -58,6 +58,25 @@
 //! It knows nothing of workspaces. It does not isolate jobs from each other beyond sandboxes, process groups and CPU
 //! leases, limits no memory (a budget is an agreement), and needs Linux with pidfds (5.4 or newer) and `/proc`.
 
+mod marker;
+#[cfg(feature = "worker")]
+mod message;
+#[cfg(feature = "worker")]
+mod worker;
+
+pub use marker::{
+    Identity, MARKER_BYTES_MAX, MARKER_READY, Marker, MarkerError, MarkerParseError, Protocol,
+    WORKER_NONCE_ENV, WORKER_PARENT_ENV, WORKER_READY_MARKER_OVERRIDE_ENV, WORKER_READY_MARKER_PREFIX,
+    WORKER_STDERR_PREFIX, WORKER_STDOUT_READY_PREFIX, publish_ready, worker_ready_marker_path,
+};
+#[cfg(feature = "worker")]
+pub use message::{MESSAGE_BYTES_MAX, MediumKind, REPORT_BYTES_MAX};
+#[cfg(feature = "worker")]
+pub use worker::{
+    endpoint::{Endpoint, EndpointError, Signpost, end_with_parent},
+    namespace::Namespaces,
+};
+
 /// Modules that are there with the runner only.
 macro_rules! runner {
     ($($item:item)*) => { $(#[cfg(feature = "runner")] $item)* };
@@ -73,6 +92,7 @@ runner! {
     mod outcome;
     mod process;
     mod queue;
+    mod ready;
     mod run;
     mod run_directory;
     mod run_record;
@@ -91,6 +111,8 @@ runner! {
     pub use outcome::{Exit, Outcome, Verdict, exit_code};
     pub use process::ProcessRunner;
     pub use queue::{Capacity, Grant, Queue, QueueError, SLOTS_MAX};
+    pub use ready::file::{Acceptance, MarkerSpec};
+    pub use ready::mishap::{Difference, Mishap, Peer, WorkerError};
     pub use run::{Attempt, JobRunner, RunError, RunReport, Settings, Task, run, run_with};
     pub use run_record::{ReadError, RunRecord};
     pub use shard::{Shard, ShardError};
@@ -98,6 +120,8 @@ runner! {
     pub use sink::recital::Failed;
     pub use sink::{Html, JUnit, JsonLines, Progress, Sink, Terminal, TerminalOptions};
     pub use stop::Stop;
+    pub use worker::handle::{Finished, Ready, Worker, finish_all, wait_all_ready};
+    pub use worker::spawn::{MediumSpec, Spawn, SpawnError};
 }
 
 #[cfg(feature = "notify")]

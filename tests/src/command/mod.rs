@@ -97,7 +97,8 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
     let arguments = arguments::parse(words)?;
     let base = std::env::current_dir().map_err(Ending::failed)?;
     let root = plan::root(&base);
-    let (history, problems) = History::load(&root.join("history.jsonl")).map_err(Ending::failed)?;
+    let (history, problems) =
+        History::load(&root.join("history.jsonl")).map_err(|error| elsewhere(&error))?;
     for problem in problems {
         eprintln!("stress: history: {problem}");
     }
@@ -149,12 +150,15 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
 /// A run that did not begin, with the way out where there is one.
 fn refused(error: RunError) -> Ending {
     match error {
-        RunError::Directory { .. } => {
-            Ending::failed(format!("{error}: set OUTLAST_STRESS_DIR to a directory that you may write to"))
-        }
+        RunError::Directory { .. } => elsewhere(&error),
         RunError::OutputTo { .. } => Ending::usage(error),
         error => Ending::failed(error),
     }
+}
+
+/// The directory of sandboxes and history is no good.
+fn elsewhere(error: &dyn std::error::Error) -> Ending {
+    Ending::failed(format!("{error}: set OUTLAST_STRESS_DIR to a directory that you may write to"))
 }
 
 /// Makes one report of several run directories.

@@ -50,6 +50,7 @@ pub static ALL: &[Scenario] = &[
     user_model::SCENARIO,
     sched::queue::SCENARIO,
     sched::runner::SCENARIO,
+    sched::readiness::SCENARIO,
 ];
 
 impl Scenario {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use super::channel::Channel;
-use crate::scenario::{hostile, kill, roundtrip};
+use crate::scenario::{hostile, kill, roundtrip, sched};
 
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,11 @@ impl Role {
 
 /// Runs the role `words[0]` for the process `words[1]`. Exits with 0, or 1 with the reason on stderr.
 pub fn main(words: &[OsString]) -> ExitCode {
+    if let [word, rest @ ..] = words
+        && word == sched::readiness::child::WORD
+    {
+        return sched::readiness::child::main(rest);
+    }
     match begin(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
