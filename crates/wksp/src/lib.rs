@@ -40,6 +40,7 @@ mod alloc;
 #[cfg(feature = "checkpoint")]
 mod checkpoint;
 mod class;
+mod counter;
 mod error;
 mod gaddr;
 mod index;
@@ -54,6 +55,7 @@ mod wksp;
 
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{CheckpointError, RestoreError, RestoreMode, RestoreOptions, Restored};
+pub use counter::{Counter, Counters};
 pub use error::{AccessError, AllocError, AttachError, CreateError, Fault, FaultKind, FreeError, QueryError};
 pub use gaddr::{Address, AddressError, Block, Gaddr};
 pub use layout::layout_table;
@@ -63,4 +65,4 @@ pub use outlast_shm::{Domain, PageSize, RegionName, SharedBytes};
 pub use query::{DEFAULT_ALIGN, Partition, Usage};
 pub use reader::Reader;
 pub use verify::Report;
-pub use wksp::{Counters, CreateOptions, REGION_KIND, Wksp};
+pub use wksp::{CreateOptions, REGION_KIND, Wksp};

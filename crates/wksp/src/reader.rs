@@ -16,12 +16,13 @@ use std::thread::yield_now;
 use outlast_probe::sync::{Ordering, fence};
 use outlast_shm::{Domain, JoinerSlot, ReadOnly, Region, RegionName, SharedBytes};
 
+use crate::counter::Counters;
 use crate::error::{AccessError, AttachError, Fault, QueryError};
 use crate::gaddr::Gaddr;
 use crate::layout::{FIRST_GADDR, expect, head, slot};
 use crate::query::{Partition, Usage, partition_of};
 use crate::tables::{Kind, Slot, Tables};
-use crate::wksp::{Counters, Site, State, data_range, read_geometry};
+use crate::wksp::{Site, State, data_range, read_geometry};
 
 /// How often a reader looks before it says that the tables do not hold still.
 const TRIES: u32 = 1000;
@@ -64,9 +65,9 @@ impl Reader {
         &self.region
     }
 
-    /// What joiner `slot` has counted.
-    pub fn counters(&self, slot: JoinerSlot) -> Counters {
-        Counters::from_block(&self.region.counters(slot))
+    /// What joiner `slot` has counted; `None` as for [`Region::counters`].
+    pub fn counters(&self, slot: JoinerSlot) -> Option<Counters> {
+        self.region.counters(slot).as_ref().map(Counters::from_block)
     }
 
     /// The tag of the allocation that holds the byte at `gaddr`; `None` if none did at some moment during the
