@@ -8,7 +8,8 @@
 //!   it, finishes what the dead one left.
 //! - Every word of the tables carries a check. Damage is a typed [`Fault`] that says what, where, what was
 //!   expected and what was found; it is never a panic, a hang or a lock left held.
-//! - Read-only joins ([`Reader`]) ask without the lock and without a store.
+//! - Read-only joins ([`Reader`]) ask without the lock and without a store, and so does [`Watch`], which reads
+//!   what every joiner has counted.
 //!
 //! ```
 //! use outlast_wksp::{CreateOptions, DEFAULT_ALIGN, Wksp};
@@ -51,6 +52,7 @@ mod rebuild;
 mod seal;
 mod tables;
 mod verify;
+mod watch;
 mod wksp;
 
 #[cfg(feature = "checkpoint")]
@@ -65,4 +67,8 @@ pub use outlast_shm::{Domain, PageSize, RegionName, SharedBytes};
 pub use query::{DEFAULT_ALIGN, Partition, Usage};
 pub use reader::Reader;
 pub use verify::Report;
+pub use watch::{
+    Change, Comparison, Gate, JoinerChange, JoinerCounters, JoinerKey, JoinerState, SNAPSHOT_SCHEMA, Series,
+    Snapshot, Value, Values, Watch, WatchError, WatchStop,
+};
 pub use wksp::{CreateOptions, REGION_KIND, Wksp};
