@@ -98,6 +98,13 @@ fn random_calls_agree_with_the_model() {
 }
 
 #[test]
+fn counters_read_from_outside_are_those_of_the_workers() {
+    let (ended, tally) = run(300, &[], named("sched/watch"));
+    assert_eq!(ended, Ok(()), "{tally:?}");
+    assert!(tally.iterations >= 300 && tally.count("rests") > 0, "{tally:?}");
+}
+
+#[test]
 fn kills_at_every_probe_lose_nothing() {
     if !outlast_probe::ENABLED {
         println!("skipped: this build has no probes; `cargo xtask ci` runs it with them");

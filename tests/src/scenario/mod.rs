@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod instructions;
 pub mod kill;
 pub mod roundtrip;
+pub mod sched;
 pub mod user_model;
 
 /// One scenario.
@@ -41,6 +42,7 @@ pub static ALL: &[Scenario] = &[
     hostile::sweep::SCENARIO,
     instructions::SCENARIO,
     user_model::SCENARIO,
+    sched::watch::SCENARIO,
 ];
 
 impl Scenario {
