@@ -51,6 +51,7 @@ pub static ALL: &[Scenario] = &[
     sched::queue::SCENARIO,
     sched::runner::SCENARIO,
     sched::readiness::SCENARIO,
+    sched::watch::SCENARIO,
 ];
 
 impl Scenario {

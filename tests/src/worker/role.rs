@@ -23,10 +23,12 @@ pub enum Role {
     Damage,
     /// Damages every word of a small workspace and makes every call.
     Sweep,
+    /// Allocates and frees, and keeps account of it.
+    Churn,
 }
 
 impl Role {
-    const ALL: [Self; 5] = [Self::Check, Self::Script, Self::Traffic, Self::Damage, Self::Sweep];
+    const ALL: [Self; 6] = [Self::Check, Self::Script, Self::Traffic, Self::Damage, Self::Sweep, Self::Churn];
 
     /// The word on the command line.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Role {
             Self::Traffic => "traffic",
             Self::Damage => "damage",
             Self::Sweep => "sweep",
+            Self::Churn => "churn",
         }
     }
 }
@@ -73,5 +76,6 @@ fn begin(words: &[OsString]) -> Result<(), String> {
         Role::Traffic => hostile::traffic::main(channel),
         Role::Damage => hostile::damage::main(channel),
         Role::Sweep => hostile::sweep::main(channel),
+        Role::Churn => sched::watch::main(channel),
     }
 }

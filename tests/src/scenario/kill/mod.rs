@@ -154,7 +154,7 @@ impl Rounds<'_> {
         let wksp = &self.yard.wksp;
         let own = wksp.region().slot().doing("asking for the own slot")?;
         let slots = self.lanes.iter().map(|lane| lane.slot).chain([own.index() as u32]);
-        Ok(slots.map(|slot| self.yard.recoveries(slot)).sum())
+        slots.map(|slot| self.yard.recoveries(slot)).sum()
     }
 
     /// Compares what the workspace holds of a dead child with what it was told.
