@@ -3,6 +3,9 @@
 //! The queue is plain data, with no thread and no clock, so that what is shipped is what is simulated
 //! (see [`simulate`](crate::simulate)). The slots ask it under their lock.
 //!
+//! A job that asks for much may have to wait until little else is left: nothing is held free for it. None waits for
+//! ever, since a plan is finite.
+//!
 //! Jobs of equal demand and group form a class, sorted once; only the head of each class is compared. A plan has few
 //! classes, however many jobs it has, so that a choice costs no more than a walk over the heads.
 //!

@@ -9,10 +9,13 @@
 use core::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+use rustix::fs::OFlags;
 
 use crate::job::Job;
 
@@ -90,6 +93,14 @@ impl Sandbox {
     pub(crate) fn remove(self) -> Result<(), (PathBuf, io::Error)> {
         fs::remove_dir_all(&self.path).map_err(|error| (self.path, error))
     }
+}
+
+/// Opens a file that the job was to leave in its sandbox. The job may have put anything there: a link is not followed,
+/// a pipe is not waited for, and nothing but a file is opened.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
 }
 
 /// Looks whether a skeleton can be copied: every directory can be listed, every file be opened.

@@ -5,12 +5,11 @@
 //!   is no pass, and no verdict where one was promised is a failure.
 //! - Whatever the bytes of a verdict, they are an outcome; no more than [`VERDICT_BYTES_MAX`] of them are read.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::outcome::{Exit, Outcome, Verdict};
+use crate::sandbox::open_file;
 
 /// Name of the file in the sandbox.
 pub(crate) const VERDICT_FILE: &str = "verdict.json";
@@ -24,15 +23,10 @@ pub(crate) const VERDICT_BYTES_MAX: u64 = 4 << 20;
 /// What is wrong with it, in words.
 pub(crate) fn read(sandbox: &Path) -> Result<Option<Verdict>, String> {
     let damaged = |why: &dyn core::fmt::Display| format!("its {VERDICT_FILE} is damaged: {why}");
-    // The job may have put anything there: a link is not followed, and a pipe is not waited for.
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(sandbox.join(VERDICT_FILE)) {
+    let file = match open_file(&sandbox.join(VERDICT_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| damaged(&error))?,
     };
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(damaged(&"it is not a file"));
-    }
     let mut bytes = Vec::new();
     file.take(VERDICT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
     if bytes.len() as u64 > VERDICT_BYTES_MAX {

@@ -365,8 +365,11 @@ fn outputs_are_copied_to_where_they_are_wanted() {
     let root = tempfile::tempdir().unwrap();
     let output_to = Some(root.path().join("out/[NUMBER]-[NAME].txt"));
     let settings = Settings { output_to, ..settings(root.path()) };
-    run_all(vec![job("a/b", "echo one; echo two >&2"), job("c", "exit 1")], &settings);
-    assert_eq!(entries(&root.path().join("out")), ["1-a-b.txt", "2-c.txt"]);
+    let hostile = job("hostile", "rm stdout; mkfifo stdout; exit 0");
+    let report = run_all(vec![job("a/b", "echo one; echo two >&2"), job("c", "exit 1"), hostile], &settings);
+    assert_eq!(entries(&root.path().join("out")), ["1-a-b.txt", "2-c.txt", "3-hostile.txt"]);
+    assert_eq!(report.records[2].outcome, Outcome::Passed);
+    assert!(report.records[2].text.contains("could not be copied"), "{}", report.records[2].text);
     assert_eq!(fs::read_to_string(root.path().join("out/1-a-b.txt")).unwrap(), "one\ntwo\n");
 }
 

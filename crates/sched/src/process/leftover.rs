@@ -15,8 +15,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::proc::{Stat, group_of, holds, pids, stat};
 use super::timespec;
 
-/// A process that is about to end when its leader has ended is not left behind.
-const TO_LEAVE: Duration = Duration::from_millis(100);
+/// A process that is about to end when its leader has ended is not left behind. So long because one that was killed a
+/// moment ago still has to be given a CPU to die on.
+const TO_LEAVE: Duration = Duration::from_secs(1);
 
 /// SIGKILL is obeyed at once, but for a process that waits for a device.
 const TO_DIE: Duration = Duration::from_secs(5);

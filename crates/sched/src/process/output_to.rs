@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::job::Job;
 use crate::run::RunError;
-use crate::sandbox::file_name;
+use crate::sandbox::{file_name, open_file};
 
 /// A path in which `[NAME]` stands for the job's name and `[NUMBER]` for its place in the plan, from 1.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl OutputTo {
             }
             let mut target = File::create(&path)?;
             for name in ["stdout", "stderr"] {
-                match File::open(sandbox.join(name)) {
+                match open_file(&sandbox.join(name)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     source => drop(io::copy(&mut source?, &mut target)?),
                 }

@@ -145,9 +145,12 @@ impl Desk {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
-        state.changed = true;
+        // The sampler knows of a change that it has not looked at yet, and need not be woken for the next.
+        let news = !std::mem::replace(&mut state.changed, true) || state.over;
         drop(state);
-        self.changed.notify_all();
+        if news {
+            self.changed.notify_all();
+        }
         result
     }
 }
