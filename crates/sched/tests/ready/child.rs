@@ -104,6 +104,12 @@ fn endpoint(words: &[&str]) -> ExitCode {
     }
 }
 
+/// The CPUs that the calling thread may use.
+pub(crate) fn cpus() -> Vec<usize> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
+    (0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap()).collect()
+}
+
 /// Ready, gate, run, stop, report.
 fn work(mut runner: Endpoint) -> ExitCode {
     match runner.wait_at_gate(LIMIT).unwrap() {
@@ -111,7 +117,7 @@ fn work(mut runner: Endpoint) -> ExitCode {
             runner.report(b"stopped at the gate").unwrap();
             return ExitCode::SUCCESS;
         }
-        Signpost::Begin => println!("the first step"),
+        Signpost::Begin => println!("the first step on {:?}", cpus()),
     }
     runner.phase("run").unwrap();
     assert!(runner.wait_for_stop(LIMIT).unwrap() && runner.is_stopped().unwrap());

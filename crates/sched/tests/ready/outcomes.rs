@@ -211,4 +211,6 @@ pub(crate) fn a_start_that_fails_has_its_errno() {
             "{text}"
         );
     }
+    let error = role(&["mute"]).cpus([1_000_000]).start().unwrap_err();
+    assert!(error.to_string().contains("choosing its CPUs"), "{error}");
 }
