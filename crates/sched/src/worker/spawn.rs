@@ -14,7 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
     socketpair,
@@ -99,6 +101,7 @@ pub struct Spawn {
     medium: MediumSpec,
     legend: Option<String>,
     tail_bytes: usize,
+    cpus: Vec<usize>,
 }
 
 impl Spawn {
@@ -113,6 +116,7 @@ impl Spawn {
             medium: MediumSpec::default(),
             legend: None,
             tail_bytes: 16 << 10,
+            cpus: Vec::new(),
         }
     }
 
@@ -165,6 +169,13 @@ impl Spawn {
         self
     }
 
+    /// On these CPUs only, from its first instruction on; on those of the calling thread else.
+    #[must_use]
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.cpus = cpus.into_iter().collect();
+        self
+    }
+
     /// Starts it, in a process group of its own. Its [`Endpoint`](crate::Endpoint) has the kernel kill it when the
     /// *thread* that called this ends: start workers from a thread that outlives them. Blocks until the program is
     /// loaded.
@@ -185,7 +196,9 @@ impl Spawn {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         let namespaces = Namespaces::of_self().map_err(failed("reading /proc/self/ns"))?;
         let begun = Instant::now();
+        let pinned = Pinned::new(&self.cpus).map_err(failed("choosing its CPUs"))?;
         let child = self.command(nonce, &mut link).spawn().map_err(failed("starting its program"))?;
+        drop(pinned);
         let mut child = Guard(Some(child));
         let identity = Identity::of(child.id(), nonce).map_err(failed("reading /proc"))?;
         let expected = Expected {
@@ -243,6 +256,32 @@ impl Spawn {
     fn inherits(&self, name: &OsStr) -> Option<OsString> {
         let own = self.environment.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.clone());
         own.or_else(|| std::env::var_os(name))
+    }
+}
+
+/// The calling thread, for a moment on the CPUs that its child is to inherit.
+struct Pinned(Option<CpuSet>);
+
+impl Pinned {
+    fn new(cpus: &[usize]) -> io::Result<Self> {
+        if cpus.is_empty() {
+            return Ok(Self(None));
+        }
+        let own = Pid::from_raw(0);
+        let before = sched_getaffinity(own)?;
+        let mut wanted = CpuSet::new();
+        cpus.iter().try_for_each(|cpu| wanted.set(*cpu))?;
+        sched_setaffinity(own, &wanted)?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // It was allowed a moment ago; if the machine has lost those CPUs, the kernel has moved the thread.
+            let _ = sched_setaffinity(Pid::from_raw(0), before);
+        }
     }
 }
 

@@ -8,11 +8,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
-use crate::{LIMIT, endpoints, start};
+use crate::child::cpus;
+use crate::{LIMIT, endpoints, role, start};
 
 pub(crate) fn a_life_from_gate_to_report() {
     for medium in endpoints() {
-        let mut worker = start(&["ready"], medium);
+        // On the last of the CPUs that this thread has; the thread itself keeps all of them.
+        let before = cpus();
+        let cpu = before[before.len() - 1];
+        let mut worker = role(&["ready"]).medium(medium).cpus([cpu]).start().unwrap();
+        assert_eq!(cpus(), before);
         worker.wait_ready(LIMIT, None).unwrap();
         // It does nothing before the gate: what it prints first comes after it.
         let error = worker.finish(Duration::from_millis(5), None).unwrap_err();
@@ -21,10 +26,8 @@ pub(crate) fn a_life_from_gate_to_report() {
         worker.request_stop().unwrap();
         let finished = worker.finish(LIMIT, None).unwrap();
         assert_eq!((finished.exit, finished.report), (Exit::Code(0), Some(vec![7; 1000])));
-        assert_eq!(
-            (finished.stdout_tail.as_str(), finished.last_phase.as_deref()),
-            ("the first step\n", Some("run"))
-        );
+        assert_eq!(finished.stdout_tail, format!("the first step on [{cpu}]\n"));
+        assert_eq!(finished.last_phase.as_deref(), Some("run"));
         // It has ended: being told to is no error.
         worker.request_stop().unwrap();
     }

@@ -157,7 +157,7 @@ pub(crate) fn a_cancellation_ends_the_wait() {
     for medium in media() {
         let mut worker = start(&["mute"], medium);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| worker.wait_ready(Duration::MAX, Some(cancel.as_fd())));
+            let waiting = scope.spawn(|| worker.wait_ready(LIMIT, Some(cancel.as_fd())));
             rustix::io::write(&cancel, &1_u64.to_le_bytes()).unwrap();
             let error = waiting.join().unwrap().unwrap_err();
             assert!(matches!(*error.mishap, Mishap::Cancelled), "{error}");
@@ -211,4 +211,6 @@ pub(crate) fn a_start_that_fails_has_its_errno() {
             "{text}"
         );
     }
+    let error = role(&["mute"]).cpus([1_000_000]).start().unwrap_err();
+    assert!(error.to_string().contains("choosing its CPUs"), "{error}");
 }
