@@ -85,6 +85,15 @@ mod tests {
         [const { AtomicU64::new(0) }; WORDS]
     }
 
+    /// Ends the writer however the reader ends.
+    struct Stop<'a>(&'a AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Two counters that are always equal, and a reader that runs beside their writer.
     #[test]
     fn a_reader_never_sees_half_of_a_change() {
@@ -96,8 +105,9 @@ mod tests {
                     add(&words, [(0, 1), (14, 1)]);
                 }
             });
+            let _stop = Stop(&stop);
             let (mut last, mut whole) = (0, 0);
-            while whole < 10_000 {
+            while whole < 10_000 || last < 10_000 {
                 let (block, is_steady) = steady(&words, copy);
                 if is_steady {
                     assert_eq!(block[0], block[14]);
@@ -105,7 +115,6 @@ mod tests {
                     (last, whole) = (block[0], whole + 1);
                 }
             }
-            stop.store(true, Ordering::Relaxed);
         });
     }
 

@@ -57,6 +57,15 @@ fn a_damaged_record_and_a_sequence_left_odd_are_torn() {
     }
 }
 
+/// Ends the scribbler however the watcher ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn scribbling_during_snapshots_does_no_harm() {
     let place = Place::new(64 << 10);
@@ -73,11 +82,11 @@ fn scribbling_during_snapshots_does_no_harm() {
                 written.fetch_add(1, Ordering::Relaxed);
             }
         });
+        let _stop = Stop(&stop);
         let mut snapshots = 0;
         while snapshots < 200 || written.load(Ordering::Relaxed) < 1000 {
             assert!(watch.snapshot().unwrap().joiners.len() <= 8);
             snapshots += 1;
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
