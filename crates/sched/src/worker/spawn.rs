@@ -40,8 +40,8 @@ pub enum MediumSpec {
     /// A message on its standard input, which its [`Endpoint`](crate::Endpoint) sends.
     #[default]
     Socket,
-    /// A word in a shared region, which its [`Endpoint`](crate::Endpoint) sets: whoever is given the region's
-    /// descriptor can look at it, also later. The gate, the stop and the report stay on the socket.
+    /// A word in an anonymous shared region, which its [`Endpoint`](crate::Endpoint) sets, beside who it is, its phase,
+    /// a heartbeat and why it failed. The gate, the stop and the report stay on the socket.
     Slot,
     /// A file. The worker needs nothing but [`publish_ready`](crate::publish_ready): it has no gate and no report, its
     /// standard input is empty, and it is stopped by SIGTERM.

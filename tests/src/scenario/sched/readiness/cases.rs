@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use outlast_sched::{
     Acceptance, Exit, Identity, Marker, MarkerSpec, MediumKind, MediumSpec, Mishap, Protocol, Spawn, Worker,
     WorkerError, wait_all_ready,
@@ -20,6 +21,7 @@ use crate::report::Tally;
 
 /// Outcomes are waited for at most so long.
 const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT_MS: u16 = 30_000;
 /// Random moments lie within so many turns of a spin loop, and as many nanoseconds.
 const SPINS: u64 = 200_000;
 
@@ -241,6 +243,12 @@ fn any_medium(draw: &mut Draw) -> MediumSpec {
 pub fn killed_after_ready(stage: &Stage<'_>, draw: &mut Draw, tally: &mut Tally) -> Result<(), End> {
     let (medium, spins) = (any_medium(draw), draw.below(SPINS).to_string());
     let mut worker = stage.start(&[ready_word(&medium), "spin", &spins, "signal", "9"], medium)?;
+    if draw.once_in(2) {
+        // Dead for sure before anybody looks.
+        let mut fds = [PollFd::new(worker.pidfd(), PollFlags::POLLIN)];
+        let ended = poll(&mut fds, PollTimeout::from(LIMIT_MS)).doing("waiting for an end")?;
+        require(ended == 1, || "it does not end".into())?;
+    }
     match worker.wait_ready(LIMIT, None) {
         Ok(_) => tally.add("killed_and_seen_ready", 1),
         Err(error) => match *error.mishap {
@@ -253,21 +261,26 @@ pub fn killed_after_ready(stage: &Stage<'_>, draw: &mut Draw, tally: &mut Tally)
     Ok(())
 }
 
-/// The runner kills the worker at a random moment of its start: any of three endings, and no other.
+/// The runner kills the worker at a random moment of its start: before or after it is ready, and nothing else. One in
+/// four has no way to get ready; one in four is killed when it is.
 pub fn killed_at_any_moment(stage: &Stage<'_>, draw: &mut Draw, tally: &mut Tally) -> Result<(), End> {
-    let medium = any_medium(draw);
-    let mut worker = stage.start(&[ready_word(&medium)], medium)?;
-    let moment = Duration::from_nanos(draw.below(20 * SPINS));
-    let begin = Instant::now();
-    while begin.elapsed() < moment {
-        core::hint::spin_loop();
+    let (medium, kind) = (any_medium(draw), draw.below(4));
+    let word = if kind == 0 { "mute" } else { ready_word(&medium) };
+    let mut worker = stage.start(&[word], medium)?;
+    if kind == 1 {
+        worker.wait_ready(LIMIT, None).doing("waiting")?;
+    } else {
+        let (begin, moment) = (Instant::now(), Duration::from_nanos(draw.below(20 * SPINS)));
+        while begin.elapsed() < moment {
+            core::hint::spin_loop();
+        }
     }
     let exit = worker.kill().doing("killing a worker")?;
     require(exit == Exit::Signal { number: 9, core: false }, || format!("killed, and ended with {exit}"))?;
     let error = expect_mishap(worker.wait_ready(LIMIT, None))?;
     match *error.mishap {
-        Mishap::ExitedBeforeReady { .. } => tally.add("killed_and_seen_before", 1),
-        Mishap::ExitedAfterReady { .. } => tally.add("killed_and_seen_after", 1),
+        Mishap::ExitedBeforeReady { .. } if kind != 1 => tally.add("killed_and_seen_before", 1),
+        Mishap::ExitedAfterReady { .. } if kind != 0 => tally.add("killed_and_seen_after", 1),
         _ => return Err(failed!("{error}")),
     }
     Ok(())
