@@ -209,11 +209,12 @@ fn overlap(global_ordinal: u32, name: &str, one: &Path, other: &Path) -> MergeEr
 }
 
 /// What shards of one plan have in common.
-fn facts(plan: &PlanInfo) -> [(&'static str, String); 4] {
+fn facts(plan: &PlanInfo) -> [(&'static str, String); 5] {
     [
         ("seed", plan.seed.to_string()),
         ("profile", plan.profile.clone()),
         ("commit", plan.commit.clone().unwrap_or_else(|| "unknown".to_owned())),
+        ("plan", plan.whole.clone().unwrap_or_else(|| "unknown".to_owned())),
         ("number of shards", plan.shard.map_or(1, |(_, of)| of).to_string()),
     ]
 }

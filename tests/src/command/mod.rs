@@ -129,10 +129,15 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
         memory_bytes,
     };
     let jobs = setting.jobs(&selected).map_err(Ending::failed)?;
-    let jobs = arguments.shard.map_or_else(|| jobs.clone(), |shard| shard.select(jobs.clone()));
+    let whole = plan::digest(&jobs);
+    let jobs = match arguments.shard {
+        Some(shard) => shard.select(jobs),
+        None => jobs,
+    };
     let expectations: Vec<Expectation> =
         jobs.iter().map(|job| history.expectation(&job.group, &job.name)).collect();
-    let settings = settings(&arguments, &root, seed, memory_bytes, cpus.len() as u32);
+    let settings =
+        Settings { whole: Some(whole), ..settings(&arguments, &root, seed, memory_bytes, cpus.len() as u32) };
     let stop = stop_on_interrupt()?;
     let sinks = sinks(&arguments, &root, &place, &jobs)?;
     announce(&jobs, &settings);

@@ -144,6 +144,16 @@ impl Setting<'_> {
     }
 }
 
+/// A digest of a plan: what its jobs are called, their seeds and their command lines, without what differs between the
+/// machines that carry out parts of it.
+pub(super) fn digest(jobs: &[Job]) -> String {
+    let mut text = String::new();
+    for job in jobs {
+        text.push_str(&format!("{:?} {} {} {}\n", job.name, job.repetition, job.seed, job.replay));
+    }
+    format!("{:032x}", XxHash3_128::oneshot(text.as_bytes()))
+}
+
 /// A digest of this build.
 fn digest_of(program: &Path) -> std::io::Result<u128> {
     std::fs::read(program).map(|bytes| XxHash3_128::oneshot(&bytes))

@@ -209,6 +209,7 @@ fn info(plan: &Plan, settings: &Settings, directory: &RunDirectory, cpus: Vec<u3
         seed: settings.seed,
         profile: settings.profile.clone(),
         shard: settings.shard,
+        whole: settings.whole.clone(),
         slots: settings.slots,
         commit: settings.commit.clone(),
         host: machine::host(cpus),

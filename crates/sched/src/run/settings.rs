@@ -30,6 +30,8 @@ pub struct Settings {
     pub profile: String,
     /// Which part of a divided plan this is, for its records; see [`Shard::select`](crate::Shard::select).
     pub shard: Option<(u32, u32)>,
+    /// A digest of the whole plan before it was divided, for its records.
+    pub whole: Option<String>,
     /// The commit that was built, for its records.
     pub commit: Option<String>,
     /// The CPUs that jobs may run on; `None`: those of this process.
@@ -56,6 +58,7 @@ impl Default for Settings {
             seed: 0,
             profile: "full".to_owned(),
             shard: None,
+            whole: None,
             commit: None,
             cpus: None,
             memory_bytes: None,

@@ -177,6 +177,7 @@ fn scheduled(jobs: Vec<JobInfo>, slots: u32, mut records: Vec<Record>) -> MadeUp
         seed: 42,
         profile: "quick".to_owned(),
         shard: None,
+        whole: None,
         slots,
         commit: Some("c160dcb+".to_owned()),
         host: Host {

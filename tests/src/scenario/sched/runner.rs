@@ -14,6 +14,7 @@ use outlast_sched::{
     Command, Cpus, Demand, Event, Expectation, Job, Limit, Outcome, Record, RunReport, Settings, Sink, Stop,
 };
 
+use super::descriptors;
 use crate::draw::Draw;
 use crate::end::{Doing, End, require};
 use crate::failed;
@@ -58,11 +59,8 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
             _ => interrupted(run, &mut draw, tally)?,
         }
         let after = descriptors()?;
-        // In a process that does other things as well the number says nothing.
-        if std::env::var_os("OUTLAST_SANDBOX").is_some() {
-            require(before == after, || format!("{before} descriptors before a run and {after} after it"))?;
-            tally.add("runs_without_a_leaked_descriptor", 1);
-        }
+        require(before == after, || format!("{before:?} descriptors before a run and {after:?} after it"))?;
+        tally.add("runs_without_a_leaked_descriptor", u64::from(before.is_some()));
         tally.iterations += 1;
         run.progress.set(tally.iterations, "runs");
     }
@@ -143,6 +141,7 @@ fn carry_out(
         require(record.ordinal as usize == index, || format!("record {index} is of job {}", record.ordinal))?;
     }
     std::fs::remove_dir_all(&report.directory).doing("removing the run directory")?;
+    std::fs::remove_dir(run.directory.join("runs")).doing("removing the directory of runs")?;
     let order = order.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok((report, order))
 }
@@ -307,8 +306,4 @@ fn interrupted(run: &Run<'_>, draw: &mut Draw, tally: &mut Tally) -> Result<(), 
 
 fn quoted(path: &Path) -> String {
     shlex::try_quote(&path.to_string_lossy()).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
-}
-
-fn descriptors() -> Result<usize, End> {
-    Ok(std::fs::read_dir("/proc/self/fd").doing("counting descriptors")?.count())
 }

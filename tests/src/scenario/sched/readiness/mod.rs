@@ -13,6 +13,7 @@ pub mod child;
 use std::time::{Duration, Instant};
 
 use super::super::Scenario;
+use super::descriptors;
 use crate::draw::Draw;
 use crate::end::{Doing, End, require};
 use crate::report::Tally;
@@ -66,9 +67,8 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
 
 /// Runs `what` and requires that as many descriptors are open after it as before.
 fn unchanged(name: &str, what: impl FnOnce() -> Result<(), End>) -> Result<(), End> {
-    let open = || std::fs::read_dir("/proc/self/fd").map(Iterator::count).doing("counting descriptors");
-    let before = open()?;
+    let before = descriptors()?;
     what().map_err(|end| End::Failed(format!("{name}: {end}")))?;
-    let after = open()?;
-    require(after <= before, || format!("{name}: {before} descriptors before, {after} after"))
+    let after = descriptors()?;
+    require(after <= before, || format!("{name}: {before:?} descriptors before, {after:?} after"))
 }
