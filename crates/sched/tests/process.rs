@@ -228,6 +228,21 @@ fn cpus_of_its_own_are_set_before_it_begins() {
 }
 
 #[test]
+fn the_cpus_of_a_run_bind_the_jobs_that_share_them() {
+    let root = tempfile::tempdir().unwrap();
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first: u32 = allowed.trim().split(['-', ',']).next().unwrap().parse().unwrap();
+    let settings = outlast_sched::Settings { cpus: Some(vec![first]), ..settings(root.path()) };
+    let report = run_all(vec![job("shared", "grep Cpus_allowed_list /proc/self/status")], &settings);
+    assert_eq!(report.records[0].stdout_tail, format!("Cpus_allowed_list:\t{first}\n"));
+    let nowhere = outlast_sched::Settings { cpus: Some(vec![99_999]), ..settings };
+    let record = run_all(vec![job("nowhere", "true")], &nowhere).records.remove(0);
+    assert_eq!(record.outcome, Outcome::NotStarted);
+    assert!(record.reason.unwrap().contains("EINVAL"));
+}
+
+#[test]
 fn memory_is_looked_at_while_it_runs() {
     let root = tempfile::tempdir().unwrap();
     let go = fifo(root.path(), "go");

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use outlast_sched::{Capacity, Cpus, Dealer, Demand, Queue, QueueError, Span, play, simulate};
 use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
 
 fn ticks(durations: &[u64]) -> Vec<Duration> {
     durations.iter().copied().map(Duration::from_secs).collect()
@@ -251,6 +253,51 @@ fn plans_that_can_never_be_carried_out_are_refused() {
     assert_eq!(refuse(&[job(own, 0)], &none), QueueError::NoCpus { ordinal: 0, group: group.clone() });
     let closed = Capacity { group_limits: BTreeMap::from([(group.clone(), 0)]), ..capacity(1) };
     assert_eq!(refuse(&[], &closed), QueueError::GroupLimit { group });
+}
+
+/// Durations in seconds: all alike, exponential, log-normal with a long tail, and exponential with five very long ones.
+fn mixes(random: &mut Pcg64) -> [(&'static str, Vec<f64>); 5] {
+    let mut unit = || 1.0 - random.random::<f64>();
+    let alike = vec![0.1; 2000];
+    let mut exponential = |count: usize| -> Vec<f64> { (0..count).map(|_| -0.1 * unit().ln()).collect() };
+    let plain = exponential(2000);
+    let [mut many, mut few] = [2000, 200].map(|count| exponential(count - 5));
+    for durations in [&mut many, &mut few] {
+        durations.extend([8.0, 9.0, 10.0, 11.0, 12.0]);
+    }
+    let tailed = (0..2000).map(|_| 0.1 * (1.5 * normal(random) - 1.125).exp()).collect();
+    [("alike", alike), ("exponential", plain), ("log-normal", tailed), ("few long", many), ("fewer", few)]
+}
+
+/// By the method of Box and Muller.
+fn normal(random: &mut Pcg64) -> f64 {
+    let (radius, angle) = (1.0 - random.random::<f64>(), random.random::<f64>());
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+}
+
+/// The makespan over the lower bound on 16 slots.
+fn ratio(durations: &[f64], sort: &[f64]) -> f64 {
+    let times = |seconds: &[f64]| seconds.iter().copied().map(Duration::from_secs_f64).collect::<Vec<_>>();
+    let bound = (durations.iter().sum::<f64>() / 16.0).max(durations.iter().copied().fold(0.0, f64::max));
+    simulate(&times(durations), &times(sort), 16).unwrap().as_secs_f64() / bound
+}
+
+#[test]
+fn two_thousand_jobs_reach_the_lower_bound() {
+    let mut worst = (0.0_f64, 0.0_f64, 0.0_f64);
+    for seed in 0..30 {
+        let mut random = Pcg64::seed_from_u64(seed);
+        for (name, durations) in mixes(&mut random) {
+            let noisy: Vec<f64> = durations.iter().map(|d| d * (0.5 * normal(&mut random)).exp()).collect();
+            let (exact, rough) = (ratio(&durations, &durations), ratio(&durations, &noisy));
+            assert!(exact <= 1.005, "{name} with seed {seed} and exact history: {exact}");
+            assert!(rough <= 1.03, "{name} with seed {seed} and noise: {rough}");
+            let shortest_first: Vec<f64> = durations.iter().map(|duration| 1000.0 - duration).collect();
+            worst = (worst.0.max(exact), worst.1.max(rough), worst.2.max(ratio(&durations, &shortest_first)));
+        }
+    }
+    println!("worst: {:.4} exact, {:.4} with noise, {:.4} shortest first", worst.0, worst.1, worst.2);
+    assert!(worst.2 > 1.03, "the canary, shortest first, must break the bound: {}", worst.2);
 }
 
 #[test]
