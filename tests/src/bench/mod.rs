@@ -18,6 +18,7 @@ pub mod corpus;
 pub mod figure;
 pub mod machine;
 pub mod measure;
+pub mod ready;
 pub mod recovery;
 pub mod restore;
 pub mod sched;
@@ -108,6 +109,12 @@ pub const ALL: &[Bench] = &[
         about: "makespans and gaps with sleeping processes",
         run: sched::sleeping,
     },
+    Bench {
+        name: "sched/ready",
+        about: "start of a worker to its readiness, on each medium",
+        run: ready::latency,
+    },
+    Bench { name: "sched/many", about: "two hundred workers at once", run: ready::many },
     Bench { name: "sched/floor", about: "a run of nothing", run: sched::floor },
     Bench { name: "wksp/restore-one", about: "LZ4 restore of one allocation", run: restore::one_allocation },
 ];

@@ -4,6 +4,7 @@
 //! - The same run every time: what is random comes from the job's number.
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
