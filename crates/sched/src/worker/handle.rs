@@ -250,9 +250,11 @@ impl Worker {
         }
     }
 
-    /// Looks at everything once.
+    /// Looks at everything once, however little time there is.
     pub(crate) fn look_at_all(&mut self) {
         (0..self.media.len()).for_each(|index| self.take(Source::Medium(index)));
+        self.take(Source::Stdout);
+        self.take(Source::Stderr);
         self.take(Source::Process);
     }
 

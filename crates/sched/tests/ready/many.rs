@@ -1,6 +1,7 @@
 //! Many workers at once, counted in a process of its own so that nobody else opens descriptors meanwhile.
 
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use outlast_sched::{MarkerSpec, MediumSpec, Spawn, Worker, wait_all_ready};
 
@@ -43,6 +44,10 @@ pub(crate) fn count(medium: &str, count: usize) -> ExitCode {
     assert!(wakeups <= 8 * count as u64, "{wakeups} wake-ups for {count} workers");
     drop(workers);
     assert_eq!(holdings(), before);
+    // One that says nothing: a waiter that looks by the clock would be woken by it.
+    let mut silent = [start(&[if word == "marker" { "mute" } else { "hang" }], medium)];
+    let (results, wakeups) = wait_all_ready(&mut silent, Duration::from_millis(500), None);
+    assert!(results[0].is_err() && wakeups <= 8, "{wakeups} wake-ups by a silent worker");
     ExitCode::SUCCESS
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outlast_sched::{Exit, MarkerSpec, MediumSpec, Mishap, Spawn};
 use rustix::event::{EventfdFlags, eventfd};
@@ -117,7 +117,9 @@ pub(crate) fn a_time_out_says_what_the_worker_does() {
     for medium in endpoints() {
         let mut worker = start(&["hang"], medium.clone());
         // First it is seen to be in its phase, then the time is over at once.
+        let begin = Instant::now();
         while worker.last_phase() != Some("fill") {
+            assert!(begin.elapsed() < LIMIT, "{:?}", worker.last_phase());
             worker.wait_ready(Duration::from_millis(5), None).unwrap_err();
         }
         let error = worker.wait_ready(Duration::from_millis(1), None).unwrap_err();
@@ -138,7 +140,7 @@ pub(crate) fn a_time_out_says_what_the_worker_does() {
 pub(crate) fn a_stopped_worker_is_seen_stopped() {
     let worker = &mut start(&["stop"], MediumSpec::Socket);
     // Until it has stopped, it is only late.
-    let seen = std::time::Instant::now();
+    let seen = Instant::now();
     loop {
         let error = worker.wait_ready(Duration::from_millis(5), None).unwrap_err();
         match *error.mishap {
