@@ -1,5 +1,6 @@
 //! The history: what is remembered, what a damaged file costs, and who may write at once.
 #![cfg(feature = "runner")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod made_up;
 

@@ -1,5 +1,6 @@
 //! Run directories read back and merged, whole, cut short, damaged and mixed up.
 #![cfg(feature = "runner")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod made_up;
 

@@ -1,5 +1,6 @@
 //! Reports of made-up runs: what the terminal says, and that all formats say the same.
 #![cfg(feature = "runner")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod made_up;
 
