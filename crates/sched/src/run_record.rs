@@ -220,7 +220,8 @@ fn same_job(job: &JobInfo, record: &Record) -> bool {
         && job.repetition == record.repetition
 }
 
-fn interrupted(job: &JobInfo, completion: usize) -> Record {
+/// The record of a job of which no end is known.
+pub(crate) fn interrupted(job: &JobInfo, completion: usize) -> Record {
     Record {
         schema: SCHEMA,
         ordinal: job.ordinal,

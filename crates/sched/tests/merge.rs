@@ -1,5 +1,6 @@
 //! Run directories read back and merged, whole, cut short, damaged and mixed up.
 #![cfg(feature = "runner")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod made_up;
 
@@ -187,6 +188,8 @@ fn damage_is_named_with_its_file_and_line() {
     let shards = Shards::of_thirty(2);
     let records = shards.paths[0].join("records.jsonl");
     let text = fs::read_to_string(&records).unwrap();
+    fs::write(&records, text.trim_end()).unwrap();
+    errors.push(shards.error());
     let mut lines: Vec<_> = text.split_inclusive('\n').collect();
     lines.push(lines[0]);
     fs::write(&records, lines.concat()).unwrap();

@@ -137,3 +137,76 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::History;
+    use super::super::line::{JobLine, RecitalLine};
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn job(run: u32, name: u32, failed: bool) -> JobLine {
+        JobLine {
+            schema: SCHEMA,
+            group: "g".to_owned(),
+            name: format!("g/{name}"),
+            outcome: if failed { Outcome::Failed } else { Outcome::Passed },
+            duration_ns: u64::from(run * 7 + name) * 1_000_003 % 900_000_000,
+            seed: u64::from(run),
+            schedule: None,
+            commit: None,
+            run: run.to_string(),
+            unix_ms: u64::from(run),
+            inputs: Some(format!("inputs {}", run / 9)),
+            reason: None,
+            replay: failed.then(|| format!("replay {run}")),
+        }
+    }
+
+    fn write_runs(path: &Path, runs: std::ops::Range<u32>) {
+        for run in runs {
+            let mut failed = Vec::new();
+            for name in 0..6 {
+                let line = job(run, name, (run * 5 + name) % 11 == 3);
+                if line.outcome.is_failure() {
+                    failed.push(line.failed());
+                }
+                append(path, &HistoryLine::Job(line)).unwrap();
+            }
+            crate::sink::recital::renumber(&mut failed);
+            // Every seventh run is killed before its end.
+            if run % 7 != 0 {
+                append(path, &HistoryLine::Recital(RecitalLine::new(&run.to_string(), failed))).unwrap();
+            }
+        }
+    }
+
+    /// Everything that is asked of a history.
+    fn answers(path: &Path) -> impl PartialEq + std::fmt::Debug {
+        let (history, problems) = History::load(path).unwrap();
+        assert_eq!(problems, []);
+        let expectations: Vec<_> =
+            (0..8).map(|name| history.expectation("g", &format!("g/{name}"))).collect();
+        (history.failures(), expectations, history.show(|_, _| true))
+    }
+
+    #[test]
+    fn a_compacted_history_answers_the_same_and_goes_on_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        for runs in [1, 7, 8, 30, 63, 100] {
+            let whole = directory.path().join(format!("whole-{runs}.jsonl"));
+            let small = directory.path().join(format!("small-{runs}.jsonl"));
+            write_runs(&whole, 0..runs);
+            fs::copy(&whole, &small).unwrap();
+            compact(&small, u64::MAX).unwrap();
+            assert_eq!(fs::read(&small).unwrap(), fs::read(&whole).unwrap());
+            compact(&small, 0).unwrap();
+            assert_eq!(answers(&small), answers(&whole), "after {runs} runs");
+            assert!(fs::read_to_string(&small).unwrap().lines().count() <= 6 * 21 + 1);
+            for path in [&whole, &small] {
+                write_runs(path, runs..runs + 3);
+            }
+            assert_eq!(answers(&small), answers(&whole), "after {runs} runs and three more");
+        }
+    }
+}

@@ -255,3 +255,199 @@ impl Estimate {
         Some((sum / self.slots).max(longest))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Host, JobInfo, Summary};
+    use crate::outcome::Outcome;
+    use crate::run_record::interrupted;
+    use std::path::PathBuf;
+
+    fn plan(slots: u32, expected: &[Option<u64>]) -> PlanInfo {
+        let job = |(expected, ordinal): (&Option<u64>, u32)| JobInfo {
+            ordinal,
+            global_ordinal: ordinal,
+            project: "p".to_owned(),
+            group: "g".to_owned(),
+            name: format!("g/job_{ordinal}"),
+            repetition: 1,
+            repetitions: 1,
+            seed: 0,
+            expected: expected.map(Duration::from_secs),
+            past_ns: Vec::new(),
+        };
+        PlanInfo {
+            schema: 1,
+            run: "run".to_owned(),
+            directory: PathBuf::new(),
+            started_unix_ms: 0,
+            seed: 0,
+            profile: "quick".to_owned(),
+            shard: None,
+            slots,
+            commit: None,
+            host: Host { cpus: vec![0], memory_bytes: 0, system: String::new(), load: 0.0 },
+            jobs: expected.iter().zip(0..).map(job).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_shared_by_the_slots() {
+        let start = Instant::now();
+        let left = |estimate: &Estimate, after| {
+            estimate.left(start + Duration::from_secs(after)).map(|left| left.as_secs())
+        };
+        let mut estimate = Estimate::new(&plan(2, &[Some(10), Some(6), Some(4)]));
+        assert_eq!(left(&estimate, 0), Some(10));
+        estimate.begin(0, start);
+        estimate.begin(1, start);
+        assert_eq!(left(&estimate, 2), Some(8), "8, 4 and 4 on two slots");
+        assert_eq!(left(&estimate, 20), Some(4), "what is overdue may end at any moment");
+        estimate.end(1);
+        estimate.end(2);
+        assert_eq!(left(&estimate, 4), Some(6));
+        estimate.end(0);
+        assert_eq!(left(&estimate, 4), Some(0));
+        assert_eq!(left(&Estimate::new(&plan(2, &[Some(10), None])), 0), None);
+        // Numbers that are not in the plan, and no slots at all.
+        let mut estimate = Estimate::new(&plan(0, &[Some(1)]));
+        estimate.begin(7, start);
+        estimate.end(u32::MAX);
+        assert_eq!(left(&estimate, 0), Some(1));
+    }
+
+    /// A terminal of 60 columns that remembers its lines.
+    #[derive(Debug, Clone, Default)]
+    struct Screen(Arc<Mutex<Cells>>);
+
+    #[derive(Debug, Default)]
+    struct Cells {
+        lines: Vec<Vec<char>>,
+        line: usize,
+        column: usize,
+        most: usize,
+    }
+
+    impl Cells {
+        fn put(&mut self, text: &str) {
+            for c in text.chars() {
+                match c {
+                    '\n' => (self.line, self.column) = (self.line + 1, 0),
+                    '\r' => self.column = 0,
+                    c => {
+                        // As terminals do: the line is left when a character no longer fits, not before.
+                        if self.column == 60 {
+                            (self.line, self.column) = (self.line + 1, 0);
+                        }
+                        self.lines.resize(self.lines.len().max(self.line + 1), Vec::new());
+                        let line = &mut self.lines[self.line];
+                        line.resize(line.len().max(self.column + 1), ' ');
+                        line[self.column] = c;
+                        self.column += 1;
+                    }
+                }
+            }
+            self.most = self.most.max(self.lines.iter().filter(|line| !line.is_empty()).count());
+        }
+    }
+
+    impl Screen {
+        fn with<T>(&self, work: impl FnOnce(&mut Cells) -> T) -> T {
+            work(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl indicatif::TermLike for Screen {
+        fn width(&self) -> u16 {
+            60
+        }
+
+        fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+            self.with(|cells| cells.line = cells.line.saturating_sub(n));
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+            self.with(|cells| cells.line += n);
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+            self.with(|cells| cells.column += n);
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+            self.with(|cells| cells.column = cells.column.saturating_sub(n));
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.with(|cells| cells.put(&format!("{text}\n")));
+            Ok(())
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.with(|cells| cells.put(text));
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.with(|cells| {
+                cells.column = 0;
+                let line = cells.line;
+                if let Some(line) = cells.lines.get_mut(line) {
+                    line.clear();
+                }
+            });
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.with(|cells| cells.put(&String::from_utf8_lossy(bytes)));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_report_is_not_torn() {
+        let screen = Screen::default();
+        let mut progress = Progress::with_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
+        let mut beside = progress.beside(Box::new(screen.clone()));
+        let plan = plan(3, &[Some(5); 30]);
+        progress.on(&Event::Planned(Box::new(plan.clone()))).unwrap();
+        let mut said = Vec::new();
+        for (job, ordinal) in plan.jobs.iter().zip(0..) {
+            let slot = ordinal % 3;
+            progress.on(&Event::Assigned { ordinal, slot, cpus: vec![], at: Duration::ZERO }).unwrap();
+            // In parts, as `write!` does; it goes out at the flush.
+            write!(beside, "line {ordinal} of the report").unwrap();
+            writeln!(beside, ", whole").unwrap();
+            beside.flush().unwrap();
+            said.push(format!("line {ordinal} of the report, whole"));
+            let mut record = interrupted(job, 0);
+            (record.slot, record.outcome) = (Some(slot), Outcome::Failed);
+            progress.on(&Event::Finished(Box::new(record))).unwrap();
+        }
+        let most = screen.with(|cells| cells.most);
+        assert!(most > said.len(), "nothing was drawn beside the report: {most} lines");
+        let summary = Summary { schema: 1, elapsed: Duration::ZERO, interrupted: false, exit_code: 100 };
+        progress.on(&Event::Ended(summary)).unwrap();
+        let lines: Vec<String> =
+            screen.with(|cells| cells.lines.iter().map(|line| line.iter().collect()).collect());
+        let lines: Vec<_> =
+            lines.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines, said);
+    }
+}

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - The same run every time: what is random comes from the job's number.
 
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
 
