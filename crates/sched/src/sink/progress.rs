@@ -285,6 +285,7 @@ mod tests {
             seed: 0,
             profile: "quick".to_owned(),
             shard: None,
+            whole: None,
             slots,
             commit: None,
             host: Host { cpus: vec![0], memory_bytes: 0, system: String::new(), load: 0.0 },

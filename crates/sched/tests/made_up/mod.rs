@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
