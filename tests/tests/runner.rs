@@ -180,3 +180,17 @@ fn a_directory_that_cannot_be_written_is_named_with_the_way_out() {
     assert!(output.status.code() != Some(0) && text.contains(file.to_str().unwrap()), "{text}");
     assert!(text.contains("OUTLAST_STRESS_DIR"), "{text}");
 }
+
+/// In jobs of their own the scenarios of the runner count descriptors too.
+#[test]
+fn the_runners_own_scenarios_leave_no_descriptor_open() {
+    let ground = Ground::new();
+    let json = ground.root.path().join("out.jsonl");
+    let (code, text) =
+        ground.run(&["sched/runner", "sched/readiness", "--iters", "6", "--json", json.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    let records = records(&json);
+    let runner = records.iter().find(|record| record["name"] == "sched/runner").unwrap();
+    assert_eq!(runner["report"]["counts"]["runs_without_a_leaked_descriptor"], 6, "{runner}");
+    assert!(ground.is_left_clean());
+}
