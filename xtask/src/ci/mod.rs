@@ -193,8 +193,8 @@ fn test(workspace: &Workspace, count: &mut TestCount) -> Result<Outcome, Failure
 /// command line, and the runner has none to inject.
 const WITHOUT_PROBES: &[&str] = &["outlast-cli", "outlast-sched"];
 
-/// Not the documentation's examples, which show the normal build, nor the command line's tests: no fault
-/// can be injected through its process. Of the tests across crates, those that have `probe` in their name.
+/// Not the documentation's examples, which show the normal build. Of the tests across crates, those that have `probe`
+/// in their name.
 fn test_probes(workspace: &Workspace, count: &mut TestCount) -> Result<Outcome, Failure> {
     let libraries = workspace.products().filter(|member| !WITHOUT_PROBES.contains(&member.name.as_str()));
     let packages = libraries.flat_map(|member| ["--package".to_owned(), member.name.clone()]);
