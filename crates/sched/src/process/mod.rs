@@ -26,11 +26,17 @@ use self::output::Output;
 use self::output_to::OutputTo;
 use self::watch::{Cut, Watch, Watched};
 use crate::job::Job;
-use crate::machine::on_cpus;
+use crate::machine::{allow_descriptors, on_cpus};
 use crate::outcome::{Exit, Outcome, Verdict};
 use crate::run::{Attempt, JobRunner, RunError, Settings, Task};
 use crate::sandbox::{Sandbox, check_skeleton, slot_directory};
 use crate::verdict;
+
+/// What a slot has open at once, at most: log, outputs and their pipes, a process, a look at `/proc`, and some to spare.
+const DESCRIPTORS_OF_A_SLOT: u64 = 12;
+
+/// What sinks, threads and the caller may open besides.
+const DESCRIPTORS_BESIDE: u64 = 64;
 
 /// Runs jobs as processes. What [`run`](crate::run) uses.
 #[derive(Debug, Clone)]
@@ -49,9 +55,10 @@ impl ProcessRunner {
 }
 
 impl JobRunner for ProcessRunner {
-    /// Makes the slots' directories and looks at every skeleton.
+    /// Makes the slots' directories, sees to it that there are descriptors for all of them, looks at every skeleton.
     fn prepare(&self, jobs: &[Job], directory: &Path) -> Result<(), RunError> {
         let used = u32::try_from(jobs.len()).unwrap_or(u32::MAX).min(self.slots);
+        allow_descriptors(DESCRIPTORS_BESIDE + u64::from(used) * DESCRIPTORS_OF_A_SLOT)?;
         for slot in 0..used {
             let path = slot_directory(directory, slot);
             fs::create_dir(&path).map_err(|source| RunError::Directory { path, source })?;

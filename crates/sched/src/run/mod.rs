@@ -47,7 +47,8 @@ pub struct RunReport {
 }
 
 /// Runs jobs as processes on slots, and tells the sinks. Blocks until all have ended; a request to `stop` shortens that
-/// to the longest grace of a running job.
+/// to the longest grace of a running job. Where so many slots need more open files than this process may have, its
+/// soft limit is raised for good.
 ///
 /// ```
 /// # use outlast_sched::{Command, Demand, Expectation, Job, Limit, Outcome, Settings, Stop};

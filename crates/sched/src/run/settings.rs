@@ -133,6 +133,14 @@ pub enum RunError {
         /// Number of the other.
         second: u32,
     },
+    /// So many slots need more open files than this process may have.
+    #[error("so many slots need {needed} open files and the limit is {limit}: raise it (`ulimit -Hn`) or take fewer slots")]
+    Descriptors {
+        /// How many all slots together may have open.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
     /// It cannot be learned which CPUs may be used.
     #[error("the CPUs that may be used cannot be learned: {0}; name them")]
     Cpus(io::Error),
