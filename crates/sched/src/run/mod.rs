@@ -110,6 +110,9 @@ pub fn run_with<R: JobRunner>(
     let capacity = plan.capacity(settings)?;
     let Sorted { queue, queued, settled } = plan.sort(&capacity)?;
     let directory = RunDirectory::create(&settings.root)?;
+    if let (Some(kept), None) = (settings.runs_kept, settings.shard) {
+        directory.prune_others(kept);
+    }
     let prepared = (|| {
         sinks.insert(0, Box::new(directory.sink()?));
         runner.prepare(&plan.jobs, &directory.path)?;
