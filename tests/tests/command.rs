@@ -250,7 +250,7 @@ fn a_worker_does_not_outlive_the_runner() {
     // One that looks like a job's, and whose maker lives.
     let name = format!("stress-{}-00000001-mine", std::process::id()).parse().unwrap();
     let wksp = Wksp::create(&domain, &name, &CreateOptions::with_size(2 << 20)).unwrap();
-    let (code, text) = ground.run(&["sched/queue", "--iters", "9"]);
+    let (code, text) = ground.run(&["sched/queue", "--iters", "30"]);
     assert_eq!(code, 0, "{text}");
     let left: Vec<_> = domain.list().unwrap().into_iter().map(|listing| listing.file_name).collect();
     assert_eq!(left, [name.as_str()]);
@@ -261,9 +261,11 @@ fn a_worker_does_not_outlive_the_runner() {
 #[test]
 fn nobody_has_to_read_what_is_said() {
     let ground = Ground::new();
-    for (words, expected) in
-        [(&["sched/queue", "--iters", "9"][..], 100), (&["sched/queue", "--list"], 0), (&["--slots", "0"], 2)]
-    {
+    for (words, expected) in [
+        (&["sched/queue", "--iters", "30"][..], 100),
+        (&["sched/queue", "--list"], 0),
+        (&["--slots", "0"], 2),
+    ] {
         // Only the ends for writing are kept.
         let [stdout, stderr] = [std::io::pipe(), std::io::pipe()].map(|pipe| pipe.unwrap().1);
         // A report that could not be printed is no success.
