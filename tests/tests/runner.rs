@@ -86,7 +86,7 @@ fn one_failure_of_several_repetitions_is_a_failure() {
 fn what_has_not_changed_is_left_out_when_asked_for() {
     let ground = Ground::new();
     let run = |more: &[&str]| {
-        ground.run(&words(&words(&["sched/queue", "--iters", "9", "--skip-unchanged"], more), &[]))
+        ground.run(&words(&words(&["sched/queue", "--iters", "30", "--skip-unchanged"], more), &[]))
     };
     let (code, text) = run(&[]);
     assert!(code == 0 && text.contains("[1]"), "{text}");
@@ -95,7 +95,7 @@ fn what_has_not_changed_is_left_out_when_asked_for() {
     let (code, text) = run(&["--seed", "4"]);
     assert!(code == 0 && text.contains("[1]"), "{text}");
     // Not asked for, nothing is left out.
-    let (code, text) = ground.run(&["sched/queue", "--iters", "9"]);
+    let (code, text) = ground.run(&["sched/queue", "--iters", "30"]);
     assert!(code == 0 && text.contains("[1]"), "{text}");
 }
 
@@ -103,7 +103,7 @@ fn what_has_not_changed_is_left_out_when_asked_for() {
 fn what_is_asked_to_be_kept_is_kept_and_output_goes_where_it_is_wanted() {
     let ground = Ground::new();
     let pattern = ground.root.path().join("[NUMBER]-[NAME].txt");
-    let run = ["sched/queue", "--iters", "9", "--keep", "--trace", "--output-to", pattern.to_str().unwrap()];
+    let run = ["sched/queue", "--iters", "30", "--keep", "--trace", "--output-to", pattern.to_str().unwrap()];
     let (code, text) = ground.run(&run);
     assert_eq!(code, 0, "{text}");
     assert_eq!(ground.sandboxes().len(), 1);
