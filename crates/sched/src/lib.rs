@@ -105,7 +105,7 @@ runner! {
     mod stop;
     mod verdict;
 
-    pub use event::{Event, Host, JobInfo, PlanInfo, Record, SCHEMA, Sample, Summary};
+    pub use event::{Event, Host, JobInfo, Lifetime, PlanInfo, Record, SCHEMA, Sample, Summary};
     pub use history::{History, HistorySink, Problem};
     pub use machine::allowed_cpus;
     pub use job::{Command, Cpus, Demand, Expectation, Job, Limit};

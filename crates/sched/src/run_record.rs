@@ -241,6 +241,7 @@ pub(crate) fn interrupted(job: &JobInfo, completion: usize) -> Record {
         cpus: Vec::new(),
         start: Duration::ZERO,
         duration: Duration::ZERO,
+        process: None,
         expected: job.expected,
         slow: false,
         peak_bytes: None,

@@ -25,6 +25,7 @@ use self::leftover::{Group, TO_LEAVE};
 use self::output::Output;
 use self::output_to::OutputTo;
 use self::watch::{Cut, Watch, Watched};
+use crate::event::Lifetime;
 use crate::job::Job;
 use crate::machine::{allow_descriptors, on_cpus};
 use crate::outcome::{Exit, Outcome, Verdict};
@@ -149,11 +150,13 @@ fn attempt(task: &Task<'_>, sandbox: &Sandbox) -> Attempt {
             return Attempt::new(Outcome::NotStarted, reason);
         }
     };
+    let start = task.run_began.elapsed();
     let pid = started.child.id();
     task.started(pid);
     sandbox.note(format_args!("process {pid} started"));
     let Started { group, pidfd, outputs, .. } = &mut started;
     let watched = Watch { task, sandbox, group: *group, pidfd, began }.until_end(outputs);
+    let process = Lifetime { start, end: task.run_began.elapsed() };
     let pipes: Vec<u64> = outputs.iter().filter_map(Output::open_inode).collect();
     let status = started.reap(watched.ended);
     if let Ok(status) = status {
@@ -171,6 +174,7 @@ fn attempt(task: &Task<'_>, sandbox: &Sandbox) -> Attempt {
         started.outputs.iter_mut().for_each(|output| output.drain(&mut buffer));
     }
     let mut attempt = conclude(task.job, sandbox.path(), &watched, status, leaked);
+    attempt.process = Some(process);
     let [(stdout, trouble), (stderr, more_trouble)] = started.outputs.each_mut().map(Output::end);
     (attempt.stdout_tail, attempt.stderr_tail) = (stdout, stderr);
     trouble.iter().chain(&more_trouble).for_each(|trouble| attempt.remark(trouble));
