@@ -113,6 +113,34 @@ pub(crate) fn a_worker_says_why_it_gives_up() {
     }
 }
 
+/// What was said while nobody listened is more than one look takes, and is heard all the same.
+pub(crate) fn a_worker_that_says_much_is_heard_to_the_end() {
+    for medium in endpoints() {
+        let mut worker = start(&["talk-then-end", "200"], medium);
+        let limit = rustix::time::Timespec::try_from(LIMIT).unwrap();
+        let process = worker.pidfd();
+        let ended = &mut [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(ended, Some(&limit)), Ok(1));
+        let error = worker.wait_ready(LIMIT, None).unwrap_err();
+        let Mishap::ExitedAfterReady { last_phase, .. } = &*error.mishap else { panic!("{error}") };
+        assert_eq!(last_phase.as_deref(), Some("199"));
+        assert_eq!(worker.finish(LIMIT, None).unwrap().exit, Exit::Code(0));
+    }
+}
+
+/// Also after it was ready, and as often as it is asked.
+pub(crate) fn a_ready_worker_says_why_it_gives_up() {
+    for medium in endpoints() {
+        let mut worker = start(&["ready-then-give-up"], medium);
+        worker.wait_ready(LIMIT, None).unwrap();
+        worker.open_gate().unwrap();
+        for _ in 0..2 {
+            let error = worker.finish(LIMIT, None).unwrap_err();
+            assert!(matches!(*error.mishap, Mishap::WorkerReported { code: 13, .. }), "{error}");
+        }
+    }
+}
+
 pub(crate) fn a_time_out_says_what_the_worker_does() {
     for medium in endpoints() {
         let mut worker = start(&["hang"], medium.clone());
@@ -181,7 +209,7 @@ pub(crate) fn a_worker_that_writes_much_does_not_hang() {
 }
 
 pub(crate) fn nonsense_is_an_error_of_that_worker() {
-    for text in ["?", "nonsense nonsense nonsense nonsense nonsense", &"x".repeat(70_000)] {
+    for text in ["", "?", "nonsense nonsense nonsense nonsense nonsense", &"x".repeat(70_000)] {
         let error = start(&["raw", text], MediumSpec::Socket).wait_ready(LIMIT, None).unwrap_err();
         let Mishap::Io { source, .. } = &*error.mishap else { panic!("{error}") };
         assert_eq!(source.kind(), ErrorKind::InvalidData, "{error}");
