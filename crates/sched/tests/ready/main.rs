@@ -20,6 +20,9 @@ use outlast_sched::{MarkerSpec, MediumSpec, Spawn, Worker};
 /// Outcomes are waited for at most so long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Who would hear of something only when this is over has not heard of it.
+pub(crate) const TOO_LONG: Duration = Duration::from_secs(3600);
+
 /// A worker that plays a role.
 pub(crate) fn role(words: &[&str]) -> Spawn {
     Spawn::new(words[0], std::env::current_exe().unwrap())
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let tests: &[(&str, fn())] = &[
         ("ready_is_heard_by_each_medium", outcomes::ready_is_heard_by_each_medium),
         ("every_exit_before_ready_is_told_apart", outcomes::every_exit_before_ready_is_told_apart),
+        ("a_death_alone_is_heard", outcomes::a_death_alone_is_heard),
         ("every_signal_before_ready_has_its_name", outcomes::every_signal_before_ready_has_its_name),
         ("a_death_after_ready_is_never_before", outcomes::a_death_after_ready_is_never_before),
         ("a_death_before_it_attached_is_only_a_death", outcomes::a_death_before_it_attached_is_only_a_death),

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use outlast_sched::{Exit, MarkerSpec, MediumSpec, Mishap, Spawn};
+use outlast_sched::{Exit, MarkerSpec, MediumSpec, Mishap, Spawn, Worker, WorkerError};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::{LIMIT, endpoints, media, role, start};
+use crate::{LIMIT, TOO_LONG, endpoints, media, role, start};
 
 pub(crate) fn ready_is_heard_by_each_medium() {
     for medium in media() {
@@ -34,11 +34,32 @@ pub(crate) fn every_exit_before_ready_is_told_apart() {
             assert!(error.to_string().contains("3 = tested on purpose"), "{error}");
         }
     }
-    // No marker, no endpoint: the death alone.
-    let marker = MediumSpec::Marker(MarkerSpec::default());
-    let error =
-        Spawn::new("false", "false").medium(marker).start().unwrap().wait_ready(LIMIT, None).unwrap_err();
-    assert!(matches!(*error.mishap, Mishap::ExitedBeforeReady { exit: Exit::Code(1), .. }), "{error}");
+}
+
+/// The mishap of a worker that nobody waits for to the end of the time: what is heard only then was not heard.
+fn heard(mut worker: Worker) -> WorkerError {
+    let (send, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || send.send(worker.wait_ready(TOO_LONG, None)));
+    heard.recv_timeout(LIMIT).expect("nothing was heard").unwrap_err()
+}
+
+/// No word, no marker, and nothing else in the marker's directory: the death alone wakes the waiter.
+pub(crate) fn a_death_alone_is_heard() {
+    for medium in media() {
+        for (script, exit) in [
+            ("exit 0", Exit::Code(0)),
+            ("exit 2", Exit::Code(2)),
+            ("exit 101", Exit::Code(101)),
+            ("kill -9 $$", Exit::Signal { number: 9, core: false }),
+        ] {
+            // Not before it is waited for: the waiter sleeps when it dies.
+            let script = format!("sleep 0.05; {script}");
+            let spawn = Spawn::new("silent", "sh").arguments(["-c", &script]).medium(medium.clone());
+            let error = heard(spawn.start().unwrap());
+            let Mishap::ExitedBeforeReady { exit: found, .. } = *error.mishap else { panic!("{error}") };
+            assert_eq!(found, exit);
+        }
+    }
 }
 
 pub(crate) fn every_signal_before_ready_has_its_name() {

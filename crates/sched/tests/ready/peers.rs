@@ -1,14 +1,10 @@
 //! Somebody else speaks in the worker's place, or the worker lives elsewhere.
 
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use outlast_sched::{Acceptance, MarkerSpec, MediumSpec, Mishap, Peer, Protocol, Spawn};
 
-use crate::{LIMIT, endpoints, start};
-
-/// Who would hear of something only when this is over has not heard of it.
-const TOO_LONG: Duration = Duration::from_secs(3600);
+use crate::{LIMIT, TOO_LONG, endpoints, start};
 
 pub(crate) fn a_child_of_the_worker_is_not_the_worker() {
     for medium in endpoints() {
