@@ -111,7 +111,7 @@ impl MergedRun {
     /// Tells the merged run to sinks.
     ///
     /// # Errors
-    /// That of the first sink that fails.
+    /// That of the first sink that fails. It is told no more, the others are.
     pub fn replay(&self, sinks: &mut [&mut dyn Sink]) -> io::Result<()> {
         self.run.replay(sinks)
     }

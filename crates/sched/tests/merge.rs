@@ -140,6 +140,18 @@ fn a_shard_that_was_cut_short_has_interrupted_jobs() {
 }
 
 #[test]
+fn a_terminal_that_is_gone_costs_no_other_report() {
+    let shards = Shards::of_thirty(2);
+    let html = shards.directory.path().join("all.html");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut terminal = Terminal::new(Box::new(full), TerminalOptions::default());
+    let mut page = Html::new(&html);
+    let error = merge(&shards.paths).unwrap().replay(&mut [&mut terminal, &mut page]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(fs::read_to_string(html).unwrap().contains("</html>"));
+}
+
+#[test]
 fn a_shard_that_is_over_holds_no_memory() {
     let run = many(30, 2, |_| Outcome::Passed);
     let (mut long, mut short) = (run.shard(1, 2), run.shard(2, 2));
