@@ -194,3 +194,23 @@ fn the_runners_own_scenarios_leave_no_descriptor_open() {
     assert_eq!(runner["report"]["counts"]["runs_without_a_leaked_descriptor"], 6, "{runner}");
     assert!(ground.is_left_clean());
 }
+
+/// Nobody can be told, and the run goes its way all the same: its directory is whole and its code says that a report
+/// was not written.
+#[test]
+fn a_full_terminal_loses_no_run() {
+    let ground = Ground::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    // Something to complain of before the run begins.
+    std::fs::create_dir(ground.root.path().join("stress")).unwrap();
+    std::fs::write(ground.root.path().join("stress/history.jsonl"), "garbage\n").unwrap();
+    let words = words(&["wksp/roundtrip", "--iters", "1", "--seed", "3"], &SMALL);
+    let status = ground.stress(&words).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(100));
+    let runs = std::fs::read_dir(ground.root.path().join("stress/runs")).unwrap();
+    let [run] = &runs.map(|run| run.unwrap().path()).collect::<Vec<_>>()[..] else { panic!("not one run") };
+    assert!(run.join("summary.json").exists() && run.join("report.html").exists());
+    let status = ground.stress(&["--list"]).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(100));
+    assert!(ground.is_left_clean());
+}

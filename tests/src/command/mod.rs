@@ -10,7 +10,7 @@ mod regions;
 mod selection;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -87,19 +87,20 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(Ending::Shown(text)) => {
-            say(std::io::stdout(), text.trim_end());
-            ExitCode::SUCCESS
+            // Who closes the pipe has seen enough.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    say(std::io::stderr(), format_args!("stress: standard output: {error}"));
+                    ExitCode::from(100)
+                }
+                _ => ExitCode::SUCCESS,
+            }
         }
         Err(Ending::Refused(code, text)) => {
             say(std::io::stderr(), text.trim_end());
             ExitCode::from(code)
         }
     }
-}
-
-/// Writes a line to whoever reads it. If nobody does any more, that changes nothing of what happens nor of the exit code.
-fn say(mut to: impl Write, line: impl std::fmt::Display) {
-    let _ = writeln!(to, "{line}");
 }
 
 fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
@@ -156,7 +157,8 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
     for error in &report.sink_errors {
         say(std::io::stderr(), format_args!("stress: {error}"));
     }
-    say(std::io::stdout(), format_args!("report: {}", report.directory.join("report.html").display()));
+    let page = report.directory.join("report.html");
+    say(std::io::stdout(), format_args!("report: {}", page.display()));
     match report.summary.exit_code {
         0 if !report.sink_errors.is_empty() => Ok(100),
         code => Ok(code),
@@ -186,8 +188,11 @@ fn merge(words: &[OsString]) -> Result<u8, Ending> {
     let lanes = merged.lanes().to_vec();
     files(&mut sinks, (&arguments.json, &arguments.junit, &arguments.html), lanes)?;
     let mut sinks: Vec<&mut dyn Sink> = sinks.iter_mut().map(|sink| &mut **sink as &mut dyn Sink).collect();
-    merged.replay(&mut sinks).map_err(Ending::failed)?;
-    merged.notes().iter().for_each(|note| say(std::io::stderr(), format_args!("stress: {note}")));
+    let told = merged.replay(&mut sinks);
+    for note in merged.notes() {
+        say(std::io::stderr(), format_args!("stress: {note}"));
+    }
+    told.map_err(Ending::failed)?;
     Ok(merged.run().summary.as_ref().map_or(100, |summary| summary.exit_code))
 }
 
@@ -276,14 +281,20 @@ fn parent_exists(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// A line for whoever looks. That nobody can be told is no reason to lose a run: its exit code and its reports are
+/// there all the same.
+fn say(mut out: impl std::io::Write, text: impl std::fmt::Display) {
+    let _ = writeln!(out, "{text}");
+}
+
 fn announce(jobs: &[Job], settings: &Settings) {
     let count = jobs.len();
     let noun = if count == 1 { "scenario" } else { "scenarios" };
     let slots = settings.slots;
     let slot = if slots == 1 { "slot" } else { "slots" };
-    let (profile, seed) = (&settings.profile, settings.seed);
-    let line = format_args!("stress: {count} {noun} on {slots} {slot}, profile {profile}, seed {seed}");
-    say(std::io::stdout(), line);
+    let Settings { profile, seed, .. } = settings;
+    let text = format_args!("stress: {count} {noun} on {slots} {slot}, profile {profile}, seed {seed}");
+    say(std::io::stdout(), text);
 }
 
 /// Bytes that all regions and processes of a run may fill.
