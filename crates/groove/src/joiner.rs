@@ -1,0 +1,402 @@
+//! What one thread uses a groove through: allocate, free, copy in and out.
+//!
+//! # Invariants
+//! - A joiner's *current* superblock of a class is a preference, not a possession: whoever looks may take slots of
+//!   it, and the joiner finds out by an exchange that fails. So who stalls or dies withholds at most the slot that
+//!   it has in hand.
+//! - Before the joiner touches a descriptor it writes which one into its seat.
+
+use core::cell::RefCell;
+use std::sync::Arc;
+
+use outlast_probe::sync::{Ordering, fence};
+
+use crate::class::{blocks_of_bytes, class_of_blocks};
+use crate::error::{AccessError, AllocError, FaultKind, FullCause, RefError};
+use crate::groove::{Inner, Mapped};
+use crate::layout::{ALIGN_MAX, CLASS_COUNT};
+use crate::object::{ObjRef, ObjectInfo};
+use crate::search::{Found, Search};
+use crate::slot::{self, Place};
+use crate::trim::{self, Trimmed};
+use crate::volume::Volume;
+use crate::word::{Claim, Descriptor, State};
+
+/// Alignment of who asks for none.
+const ALIGN_DEFAULT: u64 = 16;
+
+/// A superblock that a joiner tries first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Current {
+    pub(crate) volume: usize,
+    pub(crate) root: u32,
+    /// Its first block.
+    pub(crate) offset: u32,
+    pub(crate) place: Place,
+    /// Blocks of a slot.
+    pub(crate) slot_blocks: u32,
+}
+
+/// What a joiner knows, by itself.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) mapped: Mapped,
+    pub(crate) current: [Option<Current>; CLASS_COUNT],
+}
+
+/// A thread's place in a groove. It can be sent to another thread, not shared; dropping it gives the seat back.
+///
+/// Calls are lock-free, and only those that map or unmap a volume make a system call. A forked child must take a
+/// joiner of its own.
+#[derive(Debug)]
+pub struct Joiner {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) claim: Claim,
+    desk: RefCell<Desk>,
+}
+
+/// An object found by a reference.
+struct Target<'d> {
+    desk: &'d Desk,
+    volume: &'d Arc<Volume>,
+    root: u32,
+    offset: u32,
+    word: Descriptor,
+}
+
+impl Joiner {
+    pub(crate) fn new(inner: &Arc<Inner>) -> Result<Self, AccessError> {
+        let mapped = inner.up_to_date()?;
+        let claim = inner.control.take_seat()?;
+        let desk = RefCell::new(Desk { mapped, current: [None; CLASS_COUNT] });
+        Ok(Self { inner: Arc::clone(inner), claim, desk })
+    }
+
+    /// Number of the seat, which is this joiner's alone as long as it lives.
+    pub fn seat(&self) -> u32 {
+        self.claim.seat()
+    }
+
+    /// Allocates an object of `size_bytes`, which may be 0, at a power of two up to 512, or 0 for 16.
+    ///
+    /// When it has returned, the object is there whatever dies. About 25 ns; when nothing is free at hand, some
+    /// microseconds to cut a superblock, and before it reports [`AllocError::Full`] it has
+    /// [trimmed](Self::trim) and looked everywhere. Never waits for anybody. The bytes are those of whoever had
+    /// them last.
+    ///
+    /// # Errors
+    /// [`AllocError::TooLarge`], [`AllocError::Align`]; [`AllocError::Full`] with the cause.
+    pub fn alloc(&self, size_bytes: u64, align: u64, tag: u64) -> Result<ObjRef, AllocError> {
+        let align = if align == 0 { ALIGN_DEFAULT } else { align };
+        if !align.is_power_of_two() || ALIGN_MAX < align {
+            return Err(AllocError::Align { align });
+        }
+        let max_bytes = self.inner.control.geometry.shape.object_bytes_max();
+        if max_bytes < size_bytes {
+            return Err(AllocError::TooLarge { size_bytes, max_bytes });
+        }
+        // At most 20,480 by the check above.
+        let class = class_of_blocks(blocks_of_bytes(size_bytes) as u32);
+        let mut desk = self.desk.borrow_mut();
+        self.notice_changes(&mut desk)?;
+        loop {
+            let Some(found) = self.slot_of(&mut desk, class)? else {
+                return Err(AllocError::Full { size_bytes, cause: self.cause(&desk) });
+            };
+            let (current, held) = (found.current, found.held);
+            let Some(volume) = desk.mapped.volume(current.volume) else { continue };
+            let generation = held.before.generation().max(volume.base).checked_add(1);
+            let Some(generation) = generation else {
+                // A free descriptor of the last generation is damage; the slot is of no use any more.
+                slot::retire(&volume.words(), held.at);
+                continue;
+            };
+            let live = Descriptor::live(generation, size_bytes as u32, align.trailing_zeros());
+            slot::commit(&volume.words(), held, live, tag);
+            outlast_probe::probe!("groove.alloc.live", generation);
+            let offset = current.offset + held.slot * current.slot_blocks;
+            return Ok(ObjRef::new(current.volume, current.root, offset, generation));
+        }
+    }
+
+    /// A slot of the current superblock, or of one that is found.
+    #[inline]
+    fn slot_of(&self, desk: &mut Desk, class: usize) -> Result<Option<Found>, AccessError> {
+        let claim = self.claim.with_class(class);
+        if let Some(current) = desk.current[class] {
+            if let Some(volume) = desk.mapped.volume(current.volume) {
+                let announce = |word| self.inner.announce(claim, current.volume, word);
+                if let Ok(held) = slot::take(&volume.words(), current.place, claim, announce) {
+                    return Ok(Some(Found { current, held }));
+                }
+            }
+            desk.current[class] = None;
+        }
+        self.search(desk, class)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn search(&self, desk: &mut Desk, class: usize) -> Result<Option<Found>, AccessError> {
+        let mut search = Search::new(&self.inner, self.claim, desk);
+        if let Some(found) = search.take(class, false)? {
+            return Ok(Some(found));
+        }
+        self.trim_all(desk);
+        Ok(Search::new(&self.inner, self.claim, desk).take(class, true)?)
+    }
+
+    #[cold]
+    fn cause(&self, desk: &Desk) -> FullCause {
+        if desk.mapped.open.is_empty() {
+            return FullCause::NoVolume;
+        }
+        let (mut free_bytes, mut reclaimable_bytes) = (0, 0);
+        for volume in desk.mapped.open.iter().filter_map(|index| desk.mapped.volume(*index)) {
+            let room = crate::verify::room(volume);
+            if let Some(seat) = room.held_by {
+                return FullCause::Held { seat };
+            }
+            free_bytes += room.free_bytes;
+            reclaimable_bytes += room.reclaimable_bytes;
+        }
+        FullCause::Fragmented { free_bytes, reclaimable_bytes }
+    }
+
+    /// Frees an object. Anybody may free anything. About 20 ns; never waits for anybody.
+    ///
+    /// # Errors
+    /// One variant of [`RefError`] for each way not to be an object, exactly: of two that free the same object at
+    /// the same time one succeeds and one has [`RefError::AlreadyFreed`] or [`RefError::Stale`].
+    pub fn free(&self, reference: ObjRef) -> Result<(), RefError> {
+        let mut desk = self.desk.borrow_mut();
+        loop {
+            let target = self.target(&mut desk, reference)?;
+            let Target { desk, volume, root, offset, word } = target;
+            let shape = volume.geometry.shape;
+            let class = class_of_blocks(blocks_of_bytes(word.size_bytes().into()) as u32);
+            let at = volume.geometry.descriptor_at(root, offset);
+            let fault = || volume.fault(FaultKind::Extent, at, 0, word.0);
+            if shape.class_count <= class {
+                return Err(fault().into());
+            }
+            let home = shape.home(class);
+            let superblock = home.superblock_of(offset);
+            let slot = home.slot_of(superblock, offset).ok_or_else(fault)?;
+            let place = volume.place(class, home, root, superblock);
+            let claim = self.claim.with_class(class);
+            let words = volume.words();
+            self.inner.announce(claim, volume.index, at);
+            if slot::begin_free(&words, at, word, claim).is_err() {
+                // Somebody was faster; `target` says how it ended.
+                continue;
+            }
+            outlast_probe::probe!("groove.free.begun", reference.block());
+            if word.generation() == u32::MAX {
+                slot::retire(&words, at);
+                return Ok(());
+            }
+            let before = slot::give_back(&words, place, slot, Descriptor::free(word.generation()));
+            let before = before.map_err(|found| volume.fault(FaultKind::Overlap, place.word, 0, found.0))?;
+            let is_current = desk.current[class].is_some_and(|current| current.place == place);
+            if before.free() == 0 && !is_current {
+                volume.bits(home).set(&words, shape.superblock_in_level(home.level, root, superblock));
+            }
+            return Ok(());
+        }
+    }
+
+    /// Follows the table of volumes if it has changed.
+    #[inline]
+    fn notice_changes(&self, desk: &mut Desk) -> Result<bool, AccessError> {
+        if self.inner.control.epoch() == desk.mapped.epoch {
+            return Ok(false);
+        }
+        self.follow_changes(desk)?;
+        Ok(true)
+    }
+
+    #[cold]
+    fn follow_changes(&self, desk: &mut Desk) -> Result<(), AccessError> {
+        let before = core::mem::replace(&mut desk.mapped, self.inner.up_to_date()?);
+        for current in &mut desk.current {
+            let keep = |seen: &Current| {
+                let same = |new: &Arc<Volume>, old: &Arc<Volume>| Arc::ptr_eq(new, old);
+                let pair = desk.mapped.volume(seen.volume).zip(before.volume(seen.volume));
+                desk.mapped.open.contains(&seen.volume) && pair.is_some_and(|(new, old)| same(new, old))
+            };
+            *current = current.take().filter(keep);
+        }
+        Ok(())
+    }
+
+    /// The object of a reference, or why there is none.
+    #[inline]
+    fn target<'d>(&self, desk: &'d mut Desk, reference: ObjRef) -> Result<Target<'d>, RefError> {
+        let found = self.look(desk, reference);
+        let is_live = |word: Descriptor| word.is_live(reference.generation());
+        if found.is_none_or(|(_, _, word)| !is_live(word)) {
+            // What this process has mapped may be a volume that is gone.
+            if !self.notice_changes(desk)? {
+                return Err(self.explain(desk, reference));
+            }
+        }
+        let desk: &'d Desk = desk;
+        match (self.look(desk, reference), desk.mapped.volume(reference.volume())) {
+            (Some((root, offset, word)), Some(volume)) if is_live(word) => {
+                Ok(Target { desk, volume, root, offset, word })
+            }
+            _ => Err(self.explain(desk, reference)),
+        }
+    }
+
+    #[inline]
+    fn look(&self, desk: &Desk, reference: ObjRef) -> Option<(u32, u32, Descriptor)> {
+        let volume = desk.mapped.volume(reference.volume())?;
+        let (root, offset) = volume.locate(reference)?;
+        Some((root, offset, volume.descriptor(root, offset)))
+    }
+
+    /// Why a reference leads to no object.
+    #[cold]
+    fn explain(&self, desk: &Desk, reference: ObjRef) -> RefError {
+        if reference.is_null() {
+            return RefError::Null;
+        }
+        let Some((root, offset, word)) = self.look(desk, reference) else {
+            // A volume that is gone leaves the generation behind which no reference of it is.
+            let gone = self.inner.control.base_of(reference.volume());
+            return match reference.generation() <= gone {
+                true => RefError::Stale { reference, found: gone },
+                false => RefError::Foreign { reference },
+            };
+        };
+        let base = desk.mapped.volume(reference.volume()).map_or(0, |volume| volume.base);
+        let last = word.generation().max(base);
+        match (reference.generation().cmp(&last), word.state()) {
+            (core::cmp::Ordering::Less, _) => RefError::Stale { reference, found: last },
+            (core::cmp::Ordering::Equal, _) if base == last => RefError::Stale { reference, found: last },
+            (core::cmp::Ordering::Equal, State::Live) => RefError::Stale { reference, found: last },
+            (core::cmp::Ordering::Equal, _) => RefError::AlreadyFreed { reference },
+            (core::cmp::Ordering::Greater, _) => {
+                let volume = desk.mapped.volume(reference.volume());
+                match volume.and_then(|volume| crate::verify::object_around(volume, root, offset)) {
+                    Some(object) if object.block() != reference.block() => {
+                        RefError::Interior { reference, object }
+                    }
+                    _ => RefError::NeverAllocated { reference },
+                }
+            }
+        }
+    }
+
+    /// What is to be known of an object.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
+    pub fn info(&self, reference: ObjRef) -> Result<ObjectInfo, RefError> {
+        let mut desk = self.desk.borrow_mut();
+        let target = self.target(&mut desk, reference)?;
+        let Target { desk, volume, root, offset, word } = target;
+        let found = crate::verify::describe(volume, root, offset, word)?;
+        // As in `read`: the tag is this object's only if the object is still there.
+        fence(Ordering::Acquire);
+        if volume.descriptor(root, offset) == word {
+            return Ok(found);
+        }
+        Err(self.explain(desk, reference))
+    }
+
+    /// Copies an object's bytes from `start` on. They are of this object if the call succeeds; what others write at
+    /// the same time may arrive mixed with what was there.
+    ///
+    /// # Errors
+    /// [`RefError::Range`]; as [`free`](Self::free), also if the object is freed meanwhile.
+    pub fn read(&self, reference: ObjRef, start: u64, into: &mut [u8]) -> Result<(), RefError> {
+        let mut desk = self.desk.borrow_mut();
+        let target = self.target(&mut desk, reference)?;
+        let Target { desk, volume, root, offset, word } = target;
+        let at = range(volume, &target, start, into.len() as u64)?;
+        let data = volume.data(at, into.len() as u64)?;
+        data.read(0, into).map_err(|error| AccessError::Region(error.into()))?;
+        // Acquire: the copy comes before the second look; partner is the Release of `slot::begin_free`, after which
+        // others write here.
+        fence(Ordering::Acquire);
+        if volume.descriptor(root, offset) == word {
+            return Ok(());
+        }
+        Err(self.explain(desk, reference))
+    }
+
+    /// Copies `from` into an object's bytes from `start` on.
+    ///
+    /// Whoever frees an object while others write to it is mistaken: such a write may reach whoever has the bytes
+    /// next, as after any free.
+    ///
+    /// # Errors
+    /// [`RefError::Range`]; as [`free`](Self::free).
+    pub fn write(&self, reference: ObjRef, start: u64, from: &[u8]) -> Result<(), RefError> {
+        let mut desk = self.desk.borrow_mut();
+        let target = self.target(&mut desk, reference)?;
+        let at = range(target.volume, &target, start, from.len() as u64)?;
+        let data = target.volume.data(at, from.len() as u64)?;
+        Ok(data.write(0, from).map_err(|error| AccessError::Region(error.into()))?)
+    }
+
+    /// The objects with `tag`, or all; beside live traffic, those that were there all the while are among them.
+    /// Reads every descriptor.
+    ///
+    /// # Errors
+    /// [`AccessError::Region`] if a volume cannot be mapped.
+    pub fn objects(&self, tag: Option<u64>) -> Result<Vec<ObjectInfo>, AccessError> {
+        let mut desk = self.desk.borrow_mut();
+        self.notice_changes(&mut desk)?;
+        let all = desk.mapped.all().flat_map(|volume| crate::verify::objects(volume));
+        Ok(all.filter(|object| tag.is_none_or(|tag| tag == object.tag)).collect())
+    }
+
+    /// Gives every superblock without objects back, so that other classes can have the room, in all volumes. Runs
+    /// beside live traffic. Some milliseconds for each GiB.
+    ///
+    /// # Errors
+    /// [`AccessError::Region`] if a volume cannot be mapped.
+    pub fn trim(&self) -> Result<Trimmed, AccessError> {
+        let mut desk = self.desk.borrow_mut();
+        self.notice_changes(&mut desk)?;
+        Ok(self.trim_all(&desk))
+    }
+
+    fn trim_all(&self, desk: &Desk) -> Trimmed {
+        desk.mapped.all().fold(Trimmed::default(), |sum, volume| {
+            let here = trim::trim(volume, &self.inner.control, self.claim);
+            Trimmed { superblocks: sum.superblocks + here.superblocks, roots: sum.roots + here.roots }
+        })
+    }
+}
+
+impl Drop for Joiner {
+    fn drop(&mut self) {
+        let desk = self.desk.get_mut();
+        for (class, current) in desk.current.iter().enumerate() {
+            let Some((current, volume)) = current
+                .and_then(|current| desk.mapped.volume(current.volume).map(|volume| (current, volume)))
+            else {
+                continue;
+            };
+            let home = volume.geometry.shape.home(class);
+            let number = volume.geometry.shape.superblock_in_level(home.level, current.root, current.offset);
+            volume.bits(home).set(&volume.words(), number);
+        }
+        self.inner.control.leave_seat(self.claim);
+    }
+}
+
+/// Where a range of an object is in its volume's data.
+fn range(volume: &Volume, target: &Target<'_>, start: u64, len: u64) -> Result<u64, RefError> {
+    let size_bytes = u64::from(target.word.size_bytes());
+    let end = start.saturating_add(len);
+    if size_bytes < end {
+        return Err(RefError::Range { start, end, size_bytes });
+    }
+    Ok(volume.data_offset(target.root, target.offset) + start)
+}
