@@ -5,6 +5,11 @@
 
 use core::fmt::Display;
 
+use outlast_probe::sync::{AtomicBool, Ordering};
+
+/// Whether this process has found something wrong.
+static FAILING: AtomicBool = AtomicBool::new(false);
+
 /// Why a scenario did not pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -29,7 +34,20 @@ pub enum End {
 /// A [`End::Failed`] with a formatted text.
 #[macro_export]
 macro_rules! failed {
-    ($($text:tt)*) => { $crate::end::End::Failed(format!($($text)*)) };
+    ($($text:tt)*) => { $crate::end::fail(format!($($text)*)) };
+}
+
+/// The end of a scenario that has found something wrong. From now on [`is_failing`].
+pub fn fail(text: String) -> End {
+    // Relaxed: read on the same thread, or by guards of threads that have been joined.
+    FAILING.store(true, Ordering::Relaxed);
+    End::Failed(text)
+}
+
+/// Whether something wrong was found, so that guards keep what they would remove.
+pub fn is_failing() -> bool {
+    // Relaxed: see `fail`.
+    FAILING.load(Ordering::Relaxed) || std::thread::panicking()
 }
 
 /// Turns an error into the end of the scenario.
@@ -43,7 +61,7 @@ pub trait Doing<T> {
 
 impl<T, E: Display> Doing<T> for Result<T, E> {
     fn doing(self, what: impl Display) -> Result<T, End> {
-        self.map_err(|error| End::Failed(format!("{what}: {error}")))
+        self.map_err(|error| fail(format!("{what}: {error}")))
     }
 }
 
@@ -52,5 +70,5 @@ impl<T, E: Display> Doing<T> for Result<T, E> {
 /// # Errors
 /// [`End::Failed`] with the text.
 pub fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), End> {
-    if holds { Ok(()) } else { Err(End::Failed(otherwise())) }
+    if holds { Ok(()) } else { Err(fail(otherwise())) }
 }

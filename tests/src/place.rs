@@ -3,7 +3,8 @@
 //! # Invariants
 //! - A domain directory that this run made is gone afterwards if nobody else has used it meanwhile: runs hold a
 //!   shared `flock` on it, and the one that can turn its own into an exclusive one is the last.
-//! - A guard removes what it stands for however its scope is left.
+//! - A guard removes what it stands for however its scope is left; that of a region keeps an image of it first, in
+//!   the sandbox of a run that has found something wrong.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +15,10 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 use outlast_wksp::{Domain, RegionName};
 
-use crate::end::{Doing, End};
+use crate::end::{Doing, End, is_failing};
+
+/// The largest region of which an image is kept.
+pub const IMAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// The domain of a run.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub struct Place {
     seed: u64,
     made: bool,
     hold: Option<Flock<File>>,
+    images: Option<PathBuf>,
 }
 
 impl Place {
@@ -51,7 +56,7 @@ impl Place {
             let hold = Flock::lock(file, FlockArg::LockSharedNonblock).ok();
             let held = hold.as_ref().and_then(|hold| hold.metadata().ok()).map(|metadata| metadata.ino());
             if held.is_none() || held == path.metadata().ok().map(|metadata| metadata.ino()) {
-                return Ok(Self { domain, seed, made, hold });
+                return Ok(Self { domain, seed, made, hold, images: None });
             }
         }
         Err(End::Failed(format!("the domain {} does not stay where it is", path.display())))
@@ -67,8 +72,15 @@ impl Place {
     /// # Errors
     /// [`End::Failed`] if `stem` is not part of a region's name, or longer than 12 characters.
     pub fn name(&self, stem: &str) -> Result<RegionName, End> {
-        let name = format!("stress-{}-{:08x}-{stem}", std::process::id(), self.seed as u32);
+        let name = format!("{}{:08x}-{stem}", name_prefix(std::process::id()), self.seed as u32);
         name.parse().doing("naming a region")
+    }
+
+    /// Keeps images of the regions of a run that fails in `directory`.
+    #[must_use]
+    pub fn with_images_in(mut self, directory: PathBuf) -> Self {
+        self.images = Some(directory);
+        self
     }
 
     /// The name `stem`, removed at the end of the guard's scope.
@@ -76,7 +88,7 @@ impl Place {
     /// # Errors
     /// As [`name`](Self::name).
     pub fn guard(&self, stem: &str) -> Result<RegionGuard, End> {
-        Ok(RegionGuard { domain: self.domain.clone(), name: self.name(stem)? })
+        Ok(RegionGuard { domain: self.domain.clone(), name: self.name(stem)?, images: self.images.clone() })
     }
 }
 
@@ -95,6 +107,7 @@ impl Drop for Place {
 pub struct RegionGuard {
     domain: Domain,
     name: RegionName,
+    images: Option<PathBuf>,
 }
 
 impl RegionGuard {
@@ -111,9 +124,33 @@ impl RegionGuard {
 
 impl Drop for RegionGuard {
     fn drop(&mut self) {
+        if let Some(images) = self.images.as_deref().filter(|_| is_failing()) {
+            // It is a courtesy to whoever looks for the reason.
+            let _ = keep_image(&self.domain, &self.name, images);
+        }
         // There may be none, or none any more.
         let _ = self.domain.unlink(&self.name);
     }
+}
+
+/// What the names of all regions begin with that the process `pid` makes for a run.
+pub fn name_prefix(pid: u32) -> String {
+    format!("stress-{pid}-")
+}
+
+/// Copies a region into `directory` as `NAME.img`, unless it is larger than [`IMAGE_BYTES_MAX`]: then a file beside
+/// says so.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub fn keep_image(domain: &Domain, name: &RegionName, directory: &Path) -> std::io::Result<()> {
+    let region = domain.path().join(name.as_str());
+    let bytes = region.metadata()?.len();
+    if IMAGE_BYTES_MAX < bytes {
+        let text = format!("{bytes} bytes, more than the {IMAGE_BYTES_MAX} of which images are kept\n");
+        return std::fs::write(directory.join(format!("{name}.img.left-out")), text);
+    }
+    std::fs::copy(region, directory.join(format!("{name}.img"))).map(|_| ())
 }
 
 /// A file that is removed when the guard is dropped, unless it is to be kept.

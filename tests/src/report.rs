@@ -1,11 +1,12 @@
-//! What came of a scenario: its counts, its outcome, its line of JSON and the line that reproduces it.
+//! What came of a scenario: its counts, its outcome, what it tells the runner and the line that reproduces it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use outlast_sched::{Outcome, Verdict};
+use serde_json::json;
 
 use crate::end::End;
 
@@ -66,37 +67,6 @@ impl Tally {
     }
 }
 
-/// How a scenario ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Outcome {
-    /// Everything that was looked at was right.
-    Passed,
-    /// Not run, with a reason.
-    Skipped,
-    /// Nothing is known to be wrong, but what was to be shown was not shown.
-    Inconclusive,
-    /// Something is wrong.
-    Failed,
-    /// Asked for something that there is not.
-    Usage,
-    /// Ctrl-C.
-    Interrupted,
-}
-
-impl Outcome {
-    /// The word in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Skipped => "skipped",
-            Self::Inconclusive => "inconclusive",
-            Self::Failed => "failed",
-            Self::Usage => "usage",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
 /// One scenario's part of the run's report.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -129,27 +99,26 @@ impl Report {
         }
     }
 
-    /// The line of JSON.
-    pub fn to_json(&self) -> Value {
+    /// The same for the runner, which prints it and keeps it.
+    pub fn verdict(&self) -> Verdict {
         let Tally { iterations, bytes_checkpointed, bytes_restored, counts, notes, .. } = &self.tally;
-        let counts: Map<String, Value> =
-            counts.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
-        let mut object = json!({
-            "name": self.name,
-            "outcome": self.outcome().as_str(),
-            "seed": self.tally.seed.unwrap_or(self.seed),
-            "iterations": iterations,
-            "seconds": self.time.as_secs_f64(),
-            "bytes_checkpointed": bytes_checkpointed,
-            "bytes_restored": bytes_restored,
-            "counts": counts,
-            "notes": notes,
-        });
-        if let (Some(end), Some(fields)) = (&self.end, object.as_object_mut()) {
-            fields.insert("reason".into(), json!(end.to_string()));
-            fields.insert("reproduce".into(), json!(self.reproduce));
+        Verdict {
+            outcome: self.outcome(),
+            reason: self.end.as_ref().map(End::to_string),
+            text: self.to_string(),
+            report: json!({
+                "unit": self.unit,
+                "iterations": iterations,
+                "seed": self.tally.seed.unwrap_or(self.seed),
+                "seconds": self.time.as_secs_f64(),
+                "bytes_checkpointed": bytes_checkpointed,
+                "bytes_restored": bytes_restored,
+                "counts": counts,
+                "notes": notes,
+            }),
+            replay: Some(self.reproduce.clone()),
+            schedule: None,
         }
-        object
     }
 }
 
@@ -179,9 +148,6 @@ impl fmt::Display for Report {
         if let Some(end) = &self.end {
             write!(f, "\n              {end}")?;
         }
-        if self.outcome() == Outcome::Failed {
-            write!(f, "\n              reproduce: {}", self.reproduce)?;
-        }
         Ok(())
     }
 }
@@ -203,13 +169,17 @@ impl fmt::Display for Clock {
 }
 
 /// The command line that runs a scenario again, to be pasted into a shell.
-pub fn reproduction(name: &str, seed: u64, iterations: u64, profile: &str, options: &[OsString]) -> String {
+pub fn reproduction(
+    name: &str,
+    seed: u64,
+    iterations: Option<u64>,
+    profile: &str,
+    options: &[OsString],
+) -> String {
     // What runs with probes has to be built with them.
     let command = if outlast_probe::ENABLED { "probes" } else { "stress" };
-    let mut line = format!(
-        "cargo xtask {command} {name} --seed {seed} --iters {} --profile {profile}",
-        iterations.max(1)
-    );
+    let iterations = iterations.map_or(String::new(), |count| format!(" --iters {}", count.max(1)));
+    let mut line = format!("cargo xtask {command} {name} --seed {seed}{iterations} --profile {profile}");
     if !options.is_empty() {
         line.push_str(" --");
     }
@@ -228,49 +198,28 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Exit code of a run: the gravest of what happened.
-pub fn exit_code(reports: &[Report]) -> u8 {
-    let gravest = reports.iter().map(Report::outcome).max();
-    let passed = reports.iter().any(|report| report.outcome() == Outcome::Passed);
-    match gravest {
-        Some(Outcome::Interrupted) => 130,
-        Some(Outcome::Usage) => 2,
-        Some(Outcome::Failed) => 100,
-        Some(Outcome::Inconclusive) => 5,
-        _ if passed => 0,
-        _ => 4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(end: Option<End>) -> Report {
-        let (seed, time, tally) = (1, Duration::from_millis(62_345), Tally::default());
-        Report { name: "a/b", unit: "steps", seed, end, tally, time, reproduce: String::new() }
-    }
-
     #[test]
-    fn the_gravest_outcome_is_the_exit_code() {
-        let passed = report(None);
-        let skipped = report(Some(End::Skipped("s".into())));
-        let inconclusive = report(Some(End::Inconclusive("i".into())));
-        let failed = report(Some(End::Failed("f".into())));
-        let interrupted = report(Some(End::Interrupted));
-        assert_eq!(exit_code(&[]), 4);
-        assert_eq!(exit_code(std::slice::from_ref(&skipped)), 4);
-        assert_eq!(exit_code(&[skipped.clone(), passed.clone()]), 0);
-        assert_eq!(exit_code(&[inconclusive.clone(), skipped, passed.clone()]), 5);
-        assert_eq!(exit_code(&[inconclusive, failed.clone(), passed.clone()]), 100);
-        assert_eq!(exit_code(&[failed, interrupted, passed]), 130);
+    fn what_the_runner_is_told_is_what_happened() {
+        let (seed, time, mut tally) = (1, Duration::from_millis(62_345), Tally::default());
+        tally.add("kills", 3);
+        let end = Some(End::Failed("a block is lost".into()));
+        let report = Report { name: "a/b", unit: "steps", seed, end, tally, time, reproduce: "again".into() };
+        let verdict = report.verdict();
+        assert_eq!((verdict.outcome, verdict.reason.as_deref()), (Outcome::Failed, Some("a block is lost")));
+        assert_eq!(verdict.report["counts"]["kills"], 3);
+        assert!(verdict.text.contains("kills 3") && verdict.text.contains("1m02.345s"), "{}", verdict.text);
+        assert_eq!(verdict.replay.as_deref(), Some("again"));
     }
 
     #[test]
     fn the_reproduction_line_survives_a_shell() {
         let options = ["--path".into(), "a b'c".into(), "--keep".into()];
         assert_eq!(
-            reproduction("wksp/roundtrip", 7, 0, "quick", &options),
+            reproduction("wksp/roundtrip", 7, Some(0), "quick", &options),
             format!(
                 r"cargo xtask {} wksp/roundtrip --seed 7 --iters 1 --profile quick -- --path 'a b'\''c' --keep",
                 if outlast_probe::ENABLED { "probes" } else { "stress" }

@@ -1,13 +1,12 @@
-//! Runs the selected scenarios one after the other and reports each.
+//! What one scenario is given, and one scenario run with it.
 //!
 //! # Invariants
-//! - A scenario that panics has failed; the next one runs all the same.
-//! - After an interrupt no further scenario begins.
+//! - A scenario that panics has failed.
+//! - Whatever a scenario says after it was stopped, it was interrupted.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use outlast_wksp::Cancel;
@@ -15,7 +14,7 @@ use outlast_wksp::Cancel;
 use crate::end::End;
 use crate::place::Place;
 use crate::progress::Progress;
-use crate::report::{Clock, Outcome, Report, Tally, reproduction};
+use crate::report::{Report, Tally, reproduction};
 use crate::scenario::Scenario;
 
 /// How much a run does.
@@ -54,7 +53,9 @@ pub struct Run<'a> {
     pub program: &'a PathBuf,
     /// Where regions are made.
     pub place: &'a Place,
-    /// Set by Ctrl-C.
+    /// Where files are made: a directory of this run's own, or the temporary directory.
+    pub directory: &'a Path,
+    /// Set when it is to end early.
     pub stop: &'a Cancel,
     /// For somebody who is looking.
     pub progress: Progress,
@@ -106,104 +107,27 @@ pub struct Amount {
     pub full: u64,
 }
 
-/// The run of several scenarios.
-#[derive(Debug)]
-pub struct Plan {
-    /// What to run, in this order, each with its own words after `--`.
-    pub selected: Vec<(&'static Scenario, Vec<OsString>)>,
-    /// Seed of each.
-    pub seed: u64,
-    /// Iterations of each, if given.
-    pub iterations: Option<u64>,
-    /// Time for all of them together, if given.
-    pub time: Option<Duration>,
-    /// How much to do where neither is given.
-    pub profile: Profile,
-    /// The stress binary.
-    pub program: PathBuf,
-    /// Set by Ctrl-C.
-    pub stop: Cancel,
-    /// Whether progress is shown.
-    pub shows_progress: bool,
-}
-
-impl Plan {
-    /// Runs everything; tells `out` of each scenario as it ends, and `each` its report.
-    ///
-    /// # Errors
-    /// That of writing to `out` or of `each`.
-    pub fn run(
-        &self,
-        out: &mut dyn Write,
-        mut each: impl FnMut(&Report) -> std::io::Result<()>,
-    ) -> std::io::Result<Vec<Report>> {
-        let begin = Instant::now();
-        let count = self.selected.len();
-        let noun = if count == 1 { "scenario" } else { "scenarios" };
-        writeln!(out, "stress: {count} {noun}, profile {}, seed {}", self.profile.as_str(), self.seed)?;
-        let mut reports = Vec::new();
-        for (index, (scenario, options)) in self.selected.iter().enumerate() {
-            let left = (count - index) as u32;
-            let share = self.time.map(|time| time.saturating_sub(begin.elapsed()) / left);
-            let report = self.one(scenario, options, share);
-            writeln!(out, "{report}")?;
-            each(&report)?;
-            let interrupted = report.outcome() == Outcome::Interrupted;
-            reports.push(report);
-            if interrupted {
-                break;
-            }
-        }
-        writeln!(out, "{}", closing(&reports, begin.elapsed(), self.seed))?;
-        Ok(reports)
+/// Runs `scenario`; whatever happens in it, there is a report.
+pub fn report(scenario: &'static Scenario, run: &Run<'_>) -> Report {
+    let begin = Instant::now();
+    let mut tally = Tally::default();
+    let ended = catch_unwind(AssertUnwindSafe(|| match scenario.missing() {
+        Some(reason) => Err(End::Skipped(reason)),
+        None => (scenario.run)(run, &mut tally),
+    }));
+    let mut end = match ended {
+        Ok(ended) => ended.err(),
+        Err(panic) => Some(End::Failed(format!("panicked: {}", panic_text(panic.as_ref())))),
+    };
+    if run.stop.is_cancelled() {
+        // Whatever broke did so because it was stopped.
+        end = Some(End::Interrupted);
     }
-
-    fn one(&self, scenario: &'static Scenario, options: &[OsString], share: Option<Duration>) -> Report {
-        let begin = Instant::now();
-        let mut tally = Tally::default();
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(reason) = scenario.missing() {
-                return Err(End::Skipped(reason));
-            }
-            let place = Place::open_default(self.seed)?;
-            let run = Run {
-                seed: self.seed,
-                iterations: self.iterations,
-                deadline: share.map(|share| begin + share),
-                profile: self.profile,
-                options,
-                program: &self.program,
-                place: &place,
-                stop: &self.stop,
-                progress: Progress::new(scenario.name, self.shows_progress),
-            };
-            (scenario.run)(&run, &mut tally)
-        }));
-        let mut end = match ended {
-            Ok(ended) => ended.err(),
-            Err(panic) => Some(End::Failed(format!("panicked: {}", panic_text(panic.as_ref())))),
-        };
-        if self.stop.is_cancelled() {
-            // Whatever broke did so because it was stopped.
-            end = Some(End::Interrupted);
-        }
-        // The iteration that failed is one more than were completed.
-        let again = tally.iterations + u64::from(end.is_some());
-        let reproduce = reproduction(scenario.name, self.seed, again, self.profile.as_str(), options);
-        let (name, unit, seed, time) = (scenario.name, scenario.unit, self.seed, begin.elapsed());
-        Report { name, unit, seed, end, tally, time, reproduce }
-    }
-}
-
-fn closing(reports: &[Report], time: Duration, seed: u64) -> String {
-    let count = |outcome| reports.iter().filter(|report| report.outcome() == outcome).count();
-    let mut text = format!("stress: {} passed, {} failed", count(Outcome::Passed), count(Outcome::Failed));
-    for outcome in [Outcome::Inconclusive, Outcome::Skipped, Outcome::Usage, Outcome::Interrupted] {
-        if 0 < count(outcome) {
-            text.push_str(&format!(", {} {}", count(outcome), outcome.as_str()));
-        }
-    }
-    format!("{text} in {}, seed {seed}", Clock(time))
+    // The iteration that failed is one more than were completed.
+    let again = tally.iterations + u64::from(end.is_some());
+    let reproduce = reproduction(scenario.name, run.seed, Some(again), run.profile.as_str(), run.options);
+    let (name, unit, seed, time) = (scenario.name, scenario.unit, run.seed, begin.elapsed());
+    Report { name, unit, seed, end, tally, time, reproduce }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

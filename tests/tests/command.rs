@@ -3,58 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "what is unwrapped here is what the test is about")]
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
+
+mod ground;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A directory for regions and one for files, both of which have to be empty in the end.
-struct Ground {
-    root: TempDir,
-}
-
-impl Ground {
-    fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("stress").tempdir().unwrap();
-        std::fs::create_dir(root.path().join("files")).unwrap();
-        Self { root }
-    }
-
-    fn stress(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stress"));
-        command
-            .args(words)
-            .env("OUTLAST_DIR", self.root.path().join("regions"))
-            .env("TMPDIR", self.root.path().join("files"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> (i32, String) {
-        let Output { status, stdout, stderr } = self.stress(words).output().unwrap();
-        let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
-        (status.code().unwrap_or(-1), text)
-    }
-
-    /// Neither regions, nor their directory, nor checkpoints.
-    fn is_left_clean(&self) -> bool {
-        !self.root.path().join("regions").exists()
-            && std::fs::read_dir(self.root.path().join("files")).unwrap().next().is_none()
-    }
-}
-
-/// Few pages, so that a round trip takes milliseconds.
-const SMALL: [&str; 3] = ["--", "--page-cnt", "1024"];
-
-fn words<'a>(words: &[&'a str], after: &[&'a str]) -> Vec<&'a str> {
-    words.iter().chain(after).copied().collect()
-}
+use ground::{Ground, SMALL, words};
 
 #[test]
 fn a_round_trip_passes_and_reports_in_json() {
@@ -68,19 +26,20 @@ fn a_round_trip_passes_and_reports_in_json() {
     let lines = std::fs::read_to_string(json).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [line] = &lines[..] else { panic!("{lines:?}") };
+    let report = &line["report"];
     assert_eq!(
-        (&line["name"], &line["outcome"], &line["seed"], &line["iterations"]),
+        (&line["name"], &line["outcome"], &line["seed"], &report["iterations"]),
         (&"wksp/roundtrip".into(), &"passed".into(), &1.into(), &4.into())
     );
-    assert!(line["seconds"].as_f64().unwrap() > 0.0);
-    let saved = line["bytes_checkpointed"].as_u64().unwrap();
-    assert!(saved > 0 && line["bytes_restored"].as_u64() == Some(saved));
-    let counts = &line["counts"];
+    assert!(line["duration_ns"].as_u64().unwrap() > 0);
+    let saved = report["bytes_checkpointed"].as_u64().unwrap();
+    assert!(saved > 0 && report["bytes_restored"].as_u64() == Some(saved));
+    let counts = &report["counts"];
     assert_eq!((counts["named"].as_u64(), counts["anonymous"].as_u64()), (Some(2), Some(2)));
     assert_eq!(counts["checked_by_second_process"].as_u64(), Some(2));
     assert_eq!((counts["restored_fresh"].as_u64(), counts["restored_in_place"].as_u64()), (Some(2), Some(2)));
-    assert!(line.get("reason").is_none());
-    assert!(ground.is_left_clean());
+    assert!(line["reason"].is_null());
+    assert!(ground.is_left_clean() && ground.sandboxes().is_empty(), "{:?}", ground.sandboxes());
 }
 
 #[test]
@@ -92,7 +51,7 @@ fn the_same_seed_makes_the_same_round_trips() {
         let (code, text) = ground.run(&words(&first, &words(&SMALL, &["--worker-cnt", "3"])));
         assert_eq!(code, 0, "{text}");
         let line: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
-        (line["bytes_checkpointed"].clone(), line["counts"].clone())
+        (line["report"]["bytes_checkpointed"].clone(), line["report"]["counts"].clone())
     };
     let first = run("5");
     assert_eq!(first, run("5"));
@@ -113,8 +72,7 @@ fn a_wrong_restore_fails_and_says_how_to_see_it_again() {
                 ground.run(&words(&["wksp/roundtrip", "--iters", iterations, "--seed", "3", "--"], &broken));
             assert_eq!(code, 100, "{canary}: {text}");
             assert!(text.contains(expected), "{canary}: {text}");
-            let line =
-                text.lines().find_map(|line| line.trim().strip_prefix("reproduce: cargo xtask ")).unwrap();
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("again: cargo xtask ")).unwrap();
             let again: Vec<&str> = line.split(' ').skip(1).collect();
             assert!(again.starts_with(&["wksp/roundtrip", "--seed", "3", "--iters", "1"]), "{line}");
             let (code, text) = ground.run(&again);
@@ -131,7 +89,11 @@ fn usage_errors_exit_with_2_and_selecting_nothing_with_4() {
         &["--no-such-option"][..],
         &["1"],
         &["merge"],
-        &["compare"],
+        &["merge", "/no/such/run"],
+        &["--slots", "0"],
+        &["--slots", "257"],
+        &["--shard", "3/2"],
+        &["--junit", "/no/such/directory/out.xml", "wksp/roundtrip"],
         &["--iters", "0"],
         &["--for", "30"],
         &["--profile", "slow"],
@@ -225,7 +187,7 @@ fn an_interrupt_leaves_nothing_behind() {
         let pid = Pid::from_raw(child.id().cast_signed());
         // Once there is a region the scenario is running; an anonymous one shows itself by its descriptor.
         let begin = Instant::now();
-        while !is_at_work(pid, &ground.root.path().join("regions")) {
+        while !is_at_work(&ground) {
             assert!(begin.elapsed() < Duration::from_secs(30), "{scenario} does not begin");
             std::thread::yield_now();
         }
@@ -235,7 +197,7 @@ fn an_interrupt_leaves_nothing_behind() {
         assert_eq!(status.code(), Some(130), "{scenario}: {status:?} {:?} {text}", status.signal());
         assert!(text.contains("interrupted"), "{scenario}: {text}");
         assert!(ground.is_left_clean(), "{scenario}");
-        assert_eq!(workers_of(pid), Vec::<String>::new(), "{scenario}");
+        assert_eq!(ground.processes(), [], "{scenario}");
     }
 }
 
@@ -249,36 +211,33 @@ impl OwnGroup for Command {
     }
 }
 
-fn is_at_work(pid: Pid, regions: &Path) -> bool {
-    let named = std::fs::read_dir(regions).is_ok_and(|mut entries| entries.next().is_some());
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let mut targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    named || targets.any(|target| target.to_string_lossy().contains("memfd:"))
+fn is_at_work(ground: &Ground) -> bool {
+    let named = std::fs::read_dir(ground.root.path().join("regions"));
+    let is_memory = |target: &String| target.contains("memfd:");
+    named.is_ok_and(|mut entries| entries.next().is_some())
+        || ground.processes().iter().any(|(_, targets)| targets.iter().any(is_memory))
 }
 
-/// Command lines of processes that were started as workers of `parent`.
-fn workers_of(parent: Pid) -> Vec<String> {
-    let line = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("cmdline")).ok();
-    let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(line);
-    let of_parent = format!("\0{parent}\0");
-    lines.filter(|line| line.contains("\0worker\0") && line.ends_with(&of_parent)).collect()
+fn workers_of(ground: &Ground) -> Vec<String> {
+    let lines = ground.processes().into_iter().map(|(line, _)| line);
+    lines.filter(|line| line.contains(" worker ") || line.contains(" job ")).collect()
 }
 
+/// Neither the job's process nor its workers outlive the runner, and the next run takes away what they left.
 #[test]
-fn a_worker_does_not_outlive_its_scenario() {
+fn a_worker_does_not_outlive_the_runner() {
     let ground = Ground::new();
     let mut child = ground.stress(&["wksp/kill", "--for", "10m"]).spawn().unwrap();
-    let pid = Pid::from_raw(child.id().cast_signed());
     let begin = Instant::now();
-    while workers_of(pid).is_empty() {
+    while !workers_of(&ground).iter().any(|line| line.contains(" worker ")) {
         assert!(begin.elapsed() < Duration::from_secs(30), "no worker was started");
         std::thread::yield_now();
     }
     child.kill().unwrap();
     child.wait().unwrap();
     let begin = Instant::now();
-    while !workers_of(pid).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", workers_of(pid));
+    while !workers_of(&ground).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", workers_of(&ground));
         std::thread::yield_now();
     }
 }
@@ -289,6 +248,11 @@ fn roles_and_tables_are_not_for_users() {
     for bad in [&["worker"][..], &["worker", "check"], &["worker", "no-such", "1"], &["worker", "check", "1"]]
     {
         assert_eq!(ground.run(bad).0, 1, "{bad:?}");
+    }
+    let job = ["job", "wksp/kill", "--seed", "1", "--profile", "quick", "--parent", "1", "--base", "/"];
+    for bad in [&["job"][..], &["job", "wksp/kill"], &job] {
+        let (code, text) = ground.run(bad);
+        assert!(code == 2 && text.contains("started by the runner"), "{bad:?}: {code} {text}");
     }
     let (code, text) = ground.run(&["probes-table"]);
     if outlast_probe::ENABLED {

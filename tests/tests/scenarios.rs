@@ -1,4 +1,4 @@
-//! Small runs of the scenarios, through the library.
+//! Scenarios through the library: their canaries and their interrupts. `tests/stress.rs` has a small run of each.
 
 #![allow(clippy::unwrap_used, reason = "what is unwrapped here is what the test is about")]
 
@@ -21,6 +21,8 @@ fn run(
 ) -> (Result<(), End>, Tally) {
     let root = tempfile::tempdir().unwrap();
     let place = Place::open(root.path().join("regions"), 11).unwrap();
+    let files = root.path().join("files");
+    std::fs::create_dir(&files).unwrap();
     let options: Vec<OsString> = options.iter().map(OsString::from).collect();
     let mut tally = Tally::default();
     let ended = scenario(
@@ -32,6 +34,7 @@ fn run(
             options: &options,
             program: &PathBuf::from(env!("CARGO_BIN_EXE_stress")),
             place: &place,
+            directory: &files,
             stop: &Cancel::new(),
             progress: Progress::new("", false),
         },
@@ -47,54 +50,12 @@ fn named(name: &str) -> fn(&Run<'_>, &mut Tally) -> Result<(), End> {
     scenario::ALL.iter().find(|scenario| scenario.name == name).unwrap().run
 }
 
-#[test]
-fn round_trips() {
-    let path = std::env::temp_dir().join(format!("stress-test-{}.checkpt", std::process::id()));
-    let options = ["--page-cnt", "2048", "--worker-cnt", "2", "--path", path.to_str().unwrap()];
-    let (ended, tally) = run(6, &options, named("wksp/roundtrip"));
-    assert_eq!(ended, Ok(()), "{tally:?}");
-    assert_eq!((tally.iterations, tally.count("named"), tally.count("anonymous")), (6, 3, 3));
-    assert!(!path.exists());
-}
-
-#[test]
-fn kills_that_land_in_the_lock_lose_nothing() {
-    let (ended, tally) = run(25, &[], named("wksp/kill"));
-    // So few kills may miss one of the ways to land; that is for the scenario's own amount to show.
-    assert!(matches!(ended, Ok(()) | Err(End::Inconclusive(_))), "{ended:?} {tally:?}");
-    assert!(tally.iterations >= 25 && tally.count("blocks_checked") > 0, "{tally:?}");
-    assert!(tally.count("calls_of_survivors") > 0, "{tally:?}");
-}
-
-#[test]
-fn damage_during_traffic_gives_typed_errors_or_right_answers() {
-    let (ended, tally) = run(3000, &[], named("wksp/hostile"));
-    assert_eq!(ended, Ok(()), "{tally:?}");
-    assert!(tally.count("words_overwritten") >= 3000 && tally.count("typed_errors") > 0, "{tally:?}");
-}
-
 /// The canary: a model that lies about one byte is found out.
 #[test]
 fn a_wrong_model_is_noticed() {
     let (ended, tally) = run(3000, &[], |run, tally| hostile::traffic_under_damage(run, tally, true));
     let Err(End::Failed(what)) = ended else { panic!("{ended:?} {tally:?}") };
     assert!(what.contains("misses"), "{what}");
-}
-
-#[test]
-fn every_damaged_word_gives_typed_errors_or_right_answers() {
-    let (ended, tally) = run(1, &[], named("wksp/hostile_sweep"));
-    assert_eq!(ended, Ok(()), "{tally:?}");
-    let (ended, tally) = run(2000, &[], named("wksp/hostile_sweep"));
-    assert_eq!(ended, Ok(()), "{tally:?}");
-    assert!(tally.count("right_answers") > 2000 && tally.count("error_corrupt_HeaderSeal") > 0, "{tally:?}");
-}
-
-#[test]
-fn random_calls_agree_with_the_model() {
-    let (ended, tally) = run(50_000, &[], named("wksp/user_model"));
-    assert_eq!(ended, Ok(()), "{tally:?}");
-    assert_eq!(tally.iterations, 50_000);
 }
 
 #[test]

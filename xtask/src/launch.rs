@@ -15,6 +15,12 @@ use crate::workspace::Workspace;
 /// Directory, inside the normal target directory, of the release builds of `stress` and `bench`.
 pub(crate) const STRESS_DIRECTORY: &str = "stress";
 
+/// Where the stress binary keeps its history, its sandboxes and its reports.
+const DIRECTORY_VARIABLE: &str = "OUTLAST_STRESS_DIR";
+
+/// What the stress binary was built from.
+const COMMIT_VARIABLE: &str = "OUTLAST_COMMIT";
+
 /// Directory, inside the normal target directory, of every build with probes.
 pub(crate) const PROBES_DIRECTORY: &str = "probes";
 
@@ -22,7 +28,7 @@ pub(crate) const PROBES_DIRECTORY: &str = "probes";
 pub(crate) fn stress(words: &[OsString]) -> Result<(), Failure> {
     let workspace = Workspace::load()?;
     let binary = release_build(&workspace, "stress").build_binary("stress")?;
-    become_binary(&binary, words)
+    become_stress(&workspace, &binary, words)
 }
 
 /// `cargo xtask bench`.
@@ -38,7 +44,8 @@ pub(crate) fn probes(words: &[OsString]) -> Result<(), Failure> {
     let binary = probes_build(&workspace).build_binary("stress")?;
     let wants_table = words.iter().all(|word| word == "--json");
     let table = wants_table.then(|| OsString::from("probes-table"));
-    become_binary(&binary, &table.into_iter().chain(words.iter().cloned()).collect::<Vec<_>>())
+    let words: Vec<OsString> = table.into_iter().chain(words.iter().cloned()).collect();
+    become_stress(&workspace, &binary, &words)
 }
 
 /// The normal release build of one binary of the tests package.
@@ -56,7 +63,31 @@ pub(crate) fn probes_build(workspace: &Workspace) -> Cargo {
         .target(&workspace.target.join(PROBES_DIRECTORY))
 }
 
+/// The stress binary, told what was built and where its history and its sandboxes are.
+fn become_stress(workspace: &Workspace, binary: &Path, words: &[OsString]) -> Result<(), Failure> {
+    let mut command = Command::new(binary);
+    if std::env::var_os(DIRECTORY_VARIABLE).is_none() {
+        command.env(DIRECTORY_VARIABLE, workspace.target.join(STRESS_DIRECTORY));
+    }
+    if let Some(commit) = commit(&workspace.root) {
+        command.env(COMMIT_VARIABLE, commit);
+    }
+    let error = command.args(words).exec();
+    Err(Failure::file("start", binary, &error))
+}
+
 fn become_binary(binary: &Path, words: &[OsString]) -> Result<(), Failure> {
     let error = Command::new(binary).args(words).exec();
     Err(Failure::file("start", binary, &error))
+}
+
+/// The commit that is checked out, with `+` if anything has changed since; `None` where git does not say.
+fn commit(root: &Path) -> Option<String> {
+    let ask = |words: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(words).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = ask(&["rev-parse", "--short=12", "HEAD"])?;
+    let changes = ask(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changes.is_empty() { commit } else { format!("{commit}+") })
 }

@@ -48,6 +48,12 @@ pub(crate) enum Command {
     /// Regions: the files that workspaces live in
     #[command(subcommand)]
     Region(Region),
+    /// Watch a workspace while it is used: what every process in it has allocated and freed
+    ///
+    /// Joins read-only, waits for nobody and stops nobody. Ctrl-C ends it with exit code 0 and what there is, even
+    /// before the first snapshot. With --json each snapshot is a line, and a last line says how many there were
+    /// and whether it was interrupted; an error takes its place.
+    Watch(Watch),
     /// Print the table of exit codes
     #[command(hide = true, after_help = exit::help())]
     ExitCodes,
@@ -63,6 +69,28 @@ pub(crate) enum Command {
         /// Existing directory to write them to
         directory: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The workspace
+    #[arg(required_unless_present = "compare")]
+    pub(crate) name: Option<RegionName>,
+    /// Time from one snapshot to the next, such as 500ms, 1s or 2min
+    #[arg(long, value_name = "TIME", value_parser = size::interval, default_value = "1s")]
+    pub(crate) interval: Duration,
+    /// Snapshots to take, the first of them at once [default: until Ctrl-C]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Compare the last snapshots of two files that --json has printed before
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["name", "count", "interval"])]
+    pub(crate) compare: Option<Vec<PathBuf>>,
+    /// Mark changes of at least this much, such as 1, 4K or 1MiB, that also reach --min-percent
+    #[arg(long, conflicts_with = "name", value_name = "SIZE", value_parser = size::bytes, default_value = "1")]
+    pub(crate) min_change: u64,
+    /// Mark changes of at least this part of the earlier value that also reach --min-change
+    #[arg(long, conflicts_with = "name", value_name = "PERCENT", value_parser = size::percent, default_value = "0")]
+    pub(crate) min_percent: f64,
 }
 
 /// The workspace commands and their common option.

@@ -12,6 +12,7 @@ use outlast_checkpt::{ReadError, WriteError};
 use outlast_shm::{DomainError, JoinError, LockError, RegionError};
 use outlast_wksp::{
     AccessError, AllocError, AttachError, CheckpointError, CreateError, FreeError, QueryError, RestoreError,
+    WatchError,
 };
 use serde_json::json;
 
@@ -131,6 +132,7 @@ classified! {
     ReadError => read,
     CheckpointError => checkpoint,
     RestoreError => restore,
+    WatchError => watch,
 }
 
 fn domain(error: &DomainError) -> Class {
@@ -251,6 +253,15 @@ fn restore(error: &RestoreError) -> Class {
         RestoreError::Create(error) => create(error),
         RestoreError::Region(error) => region(error),
         RestoreError::Access(error) => access(error),
+        _ => (Status::Failed, None),
+    }
+}
+
+fn watch(error: &WatchError) -> Class {
+    match error {
+        WatchError::Attach(error) => attach(error),
+        WatchError::Region(error) => region(error),
+        WatchError::Deleted { .. } => (Status::NotFound, None),
         _ => (Status::Failed, None),
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::sync::Mutex;
 
-use outlast_wksp::{Cancel, Progress};
+use outlast_wksp::{Cancel, Progress, WatchStop};
 
 use crate::exit::Status;
 use crate::failure::Failure;
@@ -67,16 +67,28 @@ pub(crate) fn on_terminal(what: &'static str) -> Option<impl Fn(Progress) + Send
 pub(crate) fn cancel_on_interrupt() -> Result<Cancel, Failure> {
     let cancel = Cancel::new();
     let flag = cancel.clone();
-    let handler = move || {
-        if flag.is_cancelled() {
-            std::process::exit(i32::from(Status::Interrupted.code()));
-        }
-        flag.cancel();
-    };
+    handle(move || match flag.is_cancelled() {
+        true => std::process::exit(i32::from(Status::Interrupted.code())),
+        false => flag.cancel(),
+    })?;
+    Ok(cancel)
+}
+
+/// The end of a series, which Ctrl-C, SIGTERM or SIGHUP asks for.
+pub(crate) fn stop_on_interrupt() -> Result<WatchStop, Failure> {
+    let stop = WatchStop::new();
+    let flag = stop.clone();
+    handle(move || match flag.is_stopped() {
+        true => std::process::exit(i32::from(Status::Interrupted.code())),
+        false => flag.stop(),
+    })?;
+    Ok(stop)
+}
+
+fn handle(handler: impl FnMut() + Send + 'static) -> Result<(), Failure> {
     let failed =
         |error: ctrlc::Error| Failure::new(Status::Failed, format!("no handler for Ctrl-C: {error}"));
-    ctrlc::set_handler(handler).map_err(failed)?;
-    Ok(cancel)
+    ctrlc::set_handler(handler).map_err(failed)
 }
 
 #[cfg(test)]

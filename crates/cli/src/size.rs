@@ -52,6 +52,19 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Parses the time between two looks: at least a millisecond.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = time(text)?;
+    if interval.is_zero() { Err("expected at least 1ms".to_owned()) } else { Ok(interval) }
+}
+
+/// Parses a percentage: digits, perhaps with a fraction.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parsed = text.parse().ok().filter(|percent: &f64| plain && percent.is_finite());
+    parsed.ok_or_else(|| "expected a percentage such as 5 or 2.5".to_owned())
+}
+
 /// Parses permission bits: octal digits, at most 0777.
 pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));

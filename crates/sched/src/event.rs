@@ -80,6 +80,9 @@ pub struct PlanInfo {
     pub profile: String,
     /// Which part of a divided plan this is, as `(i, n)`, `i` from 1.
     pub shard: Option<(u32, u32)>,
+    /// A digest of the whole plan before it was divided, so that parts of different plans are told apart.
+    #[serde(default)]
+    pub whole: Option<String>,
     /// Slots of the run.
     pub slots: u32,
     /// The commit that was built, with `+` if the tree had changes; `None` if not known.

@@ -59,7 +59,8 @@ pub struct Demand {
 pub enum Cpus {
     /// Any that the runner may use, shared with others.
     Shared,
-    /// So many of its own, with no other job on them; more than there are means all of them.
+    /// So many of its own: no other job with CPUs of its own is on them. Sharing jobs may still be put there by the
+    /// kernel. More than there are means all of them.
     Own(u32),
 }
 
@@ -89,7 +90,8 @@ impl Default for Limit {
 /// The process of a job. It runs in its sandbox, in a process group of its own, with standard input empty.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// The program.
+    /// The program. A relative path is meant from the runner's directory, not from the sandbox; a name without a slash
+    /// is looked for in `PATH`.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outlast_probe::sync::{AtomicU8, AtomicU64, Ordering};
 
+use crate::counters;
 use crate::error::{Call, JoinError, RangeError, RegionError};
 use crate::header::Header;
 use crate::joiner::identity::Identity;
 use crate::joiner::table::{Seat, Table};
 use crate::joiner::{JoinerSlot, proof};
 use crate::layout::{
-    COUNTER_MAX, JOINER_BYTES, JOINERS_OFFSET, LOCK_WORD, PAGE_BYTES, PROOF_READERS, USER_OFFSET, joiner,
+    JOINER_BYTES, JOINER_MAX, JOINERS_OFFSET, LOCK_WORD, PAGE_BYTES, PROOF_READERS, USER_OFFSET, joiner,
 };
 use crate::lock::word::Claim;
 use crate::mem::Words;
@@ -258,15 +259,18 @@ impl Join {
         Ok(Words::new(self.map.words(range), self.map.is_writable()))
     }
 
-    /// Adds to a counter of `slot`, which is this process's.
-    #[inline]
-    pub(crate) fn count(&self, slot: JoinerSlot, counter: usize, delta: u64) {
-        assert!(counter < COUNTER_MAX, "counter {counter} of {COUNTER_MAX}");
-        let first = (JOINERS_OFFSET + slot.index() as u64 * JOINER_BYTES) as usize / 8 + joiner::COUNTERS;
-        let words = self.words();
-        // Relaxed: each counter stands for itself and has one writer.
-        let before = words.load(first + counter, Ordering::Relaxed);
-        words.store(first + counter, before.wrapping_add(delta), Ordering::Relaxed);
+    /// Adds to counters of `slot`, which is this process's. Only for the holder of the lock.
+    #[inline(always)]
+    pub(crate) fn count<const N: usize>(&self, slot: JoinerSlot, deltas: [(usize, u64); N]) {
+        let first = (JOINERS_OFFSET + slot.index() as u64 * JOINER_BYTES) as usize / 8;
+        counters::add(&self.words().sub(first..first + JOINER_BYTES as usize / 8), deltas);
+    }
+
+    /// What tells this process's joiner from every other of the region; only while it has a slot.
+    #[inline(always)]
+    pub(crate) fn joiner_number(&self, slot: JoinerSlot) -> u64 {
+        // Relaxed: whoever has a slot has seen it with its generation.
+        self.generation.load(Ordering::Relaxed).wrapping_mul(JOINER_MAX as u64) | slot.index() as u64
     }
 
     /// The words of a range that `check_span` let pass, as far as the file reaches.

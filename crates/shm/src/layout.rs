@@ -18,7 +18,7 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// Slots of the joiner table, one for each process that may join for writing at the same time.
 pub const JOINER_MAX: usize = 256;
 /// Counters in each joiner slot.
-pub const COUNTER_MAX: usize = 16;
+pub const COUNTER_MAX: usize = 15;
 /// First byte of the file that belongs to the user of the region.
 pub const USER_OFFSET: u64 = JOINERS_OFFSET + (JOINER_MAX as u64) * JOINER_BYTES;
 
@@ -134,8 +134,10 @@ rows! {
         JOIN_COUNT = 10 .. 11,
         /// 0, reserved
         RESERVED = 11 .. 16,
-        /// sixteen counters, written by the joiner alone
-        COUNTERS = 16 .. 32,
+        /// odd while the record or a counter is being written; never goes back
+        SEQUENCE = 16 .. 17,
+        /// fifteen counters, written by the joiner alone while it holds the lock
+        COUNTERS = 17 .. 32,
     }
 }
 
@@ -143,7 +145,10 @@ const _: () = assert!(
     head::CHECKSUM + 8 == STATIC_BYTES
         && head::LOCK.is_multiple_of(128)
         && head::RESERVED_STATIC < STATIC_BYTES
-        && joiner::RESERVED + 5 == joiner::COUNTERS
+        && joiner::RESERVED + 5 == joiner::SEQUENCE
+        // The sequence and the first seven counters share a cache line.
+        && (joiner::SEQUENCE * 8).is_multiple_of(64)
+        && joiner::SEQUENCE + 1 == joiner::COUNTERS
         && (joiner::COUNTERS + COUNTER_MAX) * 8 == JOINER_BYTES as usize
         && JOINERS_OFFSET.is_multiple_of(JOINER_BYTES)
         && USER_OFFSET.is_multiple_of(PAGE_BYTES)

@@ -55,6 +55,7 @@
 //! The bytes of a region are described in `docs/format/region.md` of the repository.
 
 mod bytes;
+mod counters;
 mod domain;
 mod draft;
 mod error;
@@ -71,6 +72,7 @@ mod spec;
 mod sys;
 
 pub use bytes::SharedBytes;
+pub use counters::Block as CounterBlock;
 pub use domain::{Domain, Listing, RegionInfo};
 pub use draft::Draft;
 pub use error::{DomainError, JoinError, LockError, RangeError, RegionError, SpaceLimit};

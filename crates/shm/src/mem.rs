@@ -6,8 +6,12 @@
 
 use core::fmt;
 use core::ops::Range;
+use std::io;
+use std::time::Duration;
 
 use outlast_probe::sync::{AtomicU64, Ordering, fence};
+
+use crate::sys::futex;
 
 /// A sequence of 64-bit words that other threads or processes change at the same time.
 ///
@@ -129,6 +133,43 @@ impl<'r> Words<'r> {
     #[inline]
     pub fn fetch_and(&self, index: usize, value: u64, order: Ordering) -> u64 {
         self.cell_to_write(index).fetch_and(value, order)
+    }
+
+    /// Sleeps until [`wake`](Self::wake) is called on word `index` in any process, at most `timeout`, unless the
+    /// low half (32 bits) of the word is not that of `expected` to begin with. Also returns early on a signal, and
+    /// whenever a peer wakes it for no reason: load the word afterwards and judge by that, within a time limit of
+    /// one's own. The kernel only compares the word, so a read-only join can sleep too. Blocks; one system call.
+    ///
+    /// # Errors
+    /// Whatever else the kernel says, which no content of the region causes.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use outlast_probe::sync::Ordering;
+    /// use outlast_shm::{Region, Spec, USER_OFFSET};
+    ///
+    /// let region = Region::anonymous(&Spec::new(7, 1, USER_OFFSET + 4096))?;
+    /// let words = region.words(USER_OFFSET..USER_OFFSET + 8)?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         words.store(0, 1, Ordering::Release);
+    ///         words.wake(0);
+    ///     });
+    ///     while words.load(0, Ordering::Acquire) == 0 {
+    ///         words.wait(0, 0, Duration::from_secs(1))?;
+    ///     }
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait(&self, index: usize, expected: u64, timeout: Duration) -> io::Result<()> {
+        Ok(futex::sleep(&self.words[index], expected, timeout)?)
+    }
+
+    /// Wakes everybody who sleeps on word `index`, in whatever process. One system call.
+    pub fn wake(&self, index: usize) {
+        futex::wake_all(&self.words[index]);
     }
 
     #[inline]

@@ -16,12 +16,13 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
 use crate::bytes::SharedBytes;
+use crate::counters::Block;
 use crate::domain::Domain;
 use crate::error::{Call, JoinError, LockError, RangeError, RegionError};
 use crate::header::Header;
 use crate::join::Join;
 use crate::joiner::{JoinerInfo, JoinerSlot};
-use crate::layout::{COUNTER_MAX, LOCK_WORD, STATIC_BYTES};
+use crate::layout::{LOCK_WORD, STATIC_BYTES};
 use crate::lock::LockState;
 use crate::lock::core::try_acquire;
 use crate::lock::guard::LockGuard;
@@ -205,8 +206,16 @@ impl<A: Access> Region<A> {
         self.join.table().infos()
     }
 
-    /// The counters of a slot; all zero if nobody has had it.
-    pub fn counters(&self, slot: JoinerSlot) -> [u64; COUNTER_MAX] {
+    /// Every process that has joined for writing, also those that have left, as long as their slots have not
+    /// been given out again. Some system calls for each.
+    pub fn roster(&self) -> Vec<JoinerInfo> {
+        self.join.table().roster()
+    }
+
+    /// The counters of a slot, as they were at one moment; all zero if nobody has had it. `None` if they never
+    /// held still within a bounded number of looks: their owner was stopped or killed while it counted. Waits
+    /// for nobody.
+    pub fn counters(&self, slot: JoinerSlot) -> Option<Block> {
         self.join.table().counters(slot)
     }
 
@@ -356,18 +365,6 @@ impl Region<ReadWrite> {
     /// [`JoinError`], only in a forked child.
     pub fn slot(&self) -> Result<JoinerSlot, JoinError> {
         Ok(self.join.claim()?.slot)
-    }
-
-    /// Adds to one of this process's counters, with wrap-around. A load and a store: if several threads of
-    /// this process count at the same time without the lock, counts get lost.
-    ///
-    /// # Panics
-    /// If `counter` is not below 16.
-    #[inline]
-    pub fn count(&self, counter: usize, delta: u64) {
-        if let Some(seat) = self.join.seat() {
-            self.join.count(seat.slot, counter, delta);
-        }
     }
 }
 

@@ -46,6 +46,8 @@ fn use_all(place: &Place, region: &Region) -> bool {
     let locked = match region.lock(BRIEF) {
         Ok(mut guard) => {
             let _ = (guard.is_held(), guard.needs_recovery(), guard.taken_from().cloned());
+            guard.count([(3, 1), (4, 2)]);
+            let _ = guard.joiner_number();
             guard.mark_recovered();
             matches!(guard.unlock(), Ok(()) | Err(LockError::Stolen { .. }))
         }
@@ -57,10 +59,9 @@ fn use_all(place: &Place, region: &Region) -> bool {
         Err(error) => panic!("{error}"),
     };
     let _ = (region.lock_state(), region.other_joiners());
-    for joiner in region.joiners() {
+    for joiner in region.joiners().into_iter().chain(region.roster()) {
         let _ = region.counters(joiner.slot);
     }
-    region.count(3, 1);
     place.domain.info(&name("r")).unwrap();
     let reader = Region::open_read_only(&place.domain, &name("r"), &EXPECT).unwrap();
     let _ = (reader.joiners(), reader.lock_state());

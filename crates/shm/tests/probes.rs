@@ -55,6 +55,7 @@ mod armed {
         let region = Region::open(&domain, &name("r"), &EXPECT).unwrap();
         let mut guard = region.lock(WATCHDOG).unwrap();
         guard.mark_recovered();
+        guard.count([(0, 1)]);
         guard.unlock().unwrap();
         region.leave().unwrap();
         let draft = || Draft::new(&domain, &name("s"), &spec()).unwrap();

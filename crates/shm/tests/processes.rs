@@ -232,7 +232,7 @@ fn fork_and_join(mut stage: Stage) {
     let region = stage.region();
     let own = region.joiners();
     assert_eq!(own[1].pid, std::process::id());
-    region.count(0, 5);
+    region.lock(actors::WATCHDOG).unwrap().count([(0, 5)]);
     let child = Forked::new(|| {
         let slot = region.slot().unwrap();
         assert_eq!(slot.index(), 2, "a slot of its own");
@@ -240,8 +240,8 @@ fn fork_and_join(mut stage: Stage) {
         assert_eq!((mine.pid, mine.liveness), (std::process::id(), Liveness::Alive));
         let parent = &region.joiners()[1];
         assert_eq!((parent.pid, parent.liveness), (own[1].pid, Liveness::Alive));
-        region.count(0, 1);
         let guard = region.lock(actors::WATCHDOG).unwrap();
+        guard.count([(0, 1)]);
         assert_eq!(region.lock_state().holder.unwrap().tid, std::process::id(), "not the parent's thread");
         // Ends with the lock.
         std::mem::forget(guard);
@@ -262,7 +262,7 @@ fn last_child(region: &Region) -> nix::unistd::Pid {
 
 fn own_with_counter(joiner: &outlast_shm::JoinerInfo, count: u64) -> outlast_shm::JoinerInfo {
     let mut joiner = joiner.clone();
-    joiner.counters[0] = count;
+    joiner.counters.as_mut().unwrap()[0] = count;
     joiner
 }
 

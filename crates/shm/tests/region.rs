@@ -359,14 +359,21 @@ fn the_lock_excludes_and_is_not_reentrant() {
 #[test]
 fn counters_are_kept_for_each_joiner() {
     let region = Region::anonymous(&spec()).unwrap();
-    region.count(0, 3);
-    region.count(15, 1);
-    region.count(0, u64::MAX);
-    let mut expected = [0; 16];
-    (expected[0], expected[15]) = (2, 1);
-    assert_eq!(region.counters(region.slot().unwrap()), expected);
-    assert_eq!(region.joiners()[0].counters, expected);
-    assert!(std::panic::catch_unwind(|| region.count(16, 1)).is_err());
+    let guard = region.lock(Duration::ZERO).unwrap();
+    guard.count([(0, 3), (14, 1)]);
+    guard.count([(0, u64::MAX)]);
+    let mut expected = [0; 15];
+    (expected[0], expected[14]) = (2, 1);
+    assert_eq!(region.counters(region.slot().unwrap()), Some(expected));
+    assert_eq!(region.joiners()[0].counters, Some(expected));
+    assert_eq!(guard.joiner_number(), 256 + region.slot().unwrap().index() as u64, "the first generation");
+    drop(guard);
+    let out_of_range = || region.lock(Duration::ZERO).unwrap().count([(15, 1)]);
+    assert!(std::panic::catch_unwind(core::panic::AssertUnwindSafe(out_of_range)).is_err());
+    // That left the block half-written: no answer, until the slot's next change.
+    assert_eq!(region.counters(region.slot().unwrap()), None);
+    region.lock(Duration::ZERO).unwrap().count([]);
+    assert_eq!(region.counters(region.slot().unwrap()), Some(expected));
 }
 
 #[test]

@@ -38,7 +38,8 @@ impl From<Fault> for Refused {
 impl Tables<'_> {
     /// Allocates `size` bytes at `align` (a power of two) under `tag`, both not 0. Two slots must be free to
     /// take (`has_two_slots`).
-    pub(crate) fn alloc(&self, size: u64, align: u64, tag: u64) -> Result<Allocated, Refused> {
+    /// `owner` is the joiner that asks.
+    pub(crate) fn alloc(&self, size: u64, align: u64, tag: u64, owner: u64) -> Result<Allocated, Refused> {
         let align = align.max(GRANULE);
         let Fit { hole, start } = self.find(size, align).map_err(|refused| match refused {
             Ok(no_fit) => Refused::NoFit(no_fit),
@@ -54,6 +55,7 @@ impl Tables<'_> {
         self.set_head_value(head::PENDING, index);
         crash_fence();
         self.prepare_used(index, start, size, stamp, tag);
+        self.set_owner(index, owner);
         self.map_insert(index, start, (start + size).next_multiple_of(GRANULE), before);
         probe!("wksp.alloc.before_commit", index);
         self.commit(index, tag);

@@ -370,6 +370,7 @@ impl Entry<'_> {
             self.tables.store_free(index, Kind::Idle, 0, 0, stamp);
             let outlast_checkpt::Partition { gaddr, size_bytes, tag } = *partition;
             self.tables.prepare_used(index, gaddr, size_bytes, stamp.wrapping_add(1), tag);
+            self.tables.set_owner(index, 0);
             self.tables.commit(index, tag);
         }
         Ok(self.rebuild(options.seed.unwrap_or(file.meta().seed))?)

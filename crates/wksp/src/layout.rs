@@ -126,7 +126,8 @@ words! {
         CHECK = 5,
         /// index: low half the previous partition by address, high half the next
         ADDRESS_LINKS = 6,
-        /// index: low half the previous hole of the class, high half the next (idle: the next idle slot)
+        /// index: low half the previous hole of the class, high half the next (idle: the next idle slot); an
+        /// allocation: who made it, generation of the joiner slot times 256 plus its number, or 0
         CLASS_LINKS = 7,
     }
 }

@@ -8,7 +8,8 @@
 //!   it, finishes what the dead one left.
 //! - Every word of the tables carries a check. Damage is a typed [`Fault`] that says what, where, what was
 //!   expected and what was found; it is never a panic, a hang or a lock left held.
-//! - Read-only joins ([`Reader`]) ask without the lock and without a store.
+//! - Read-only joins ([`Reader`]) ask without the lock and without a store, and so does [`Watch`], which reads
+//!   what every joiner has counted.
 //!
 //! ```
 //! use outlast_wksp::{CreateOptions, DEFAULT_ALIGN, Wksp};
@@ -40,6 +41,7 @@ mod alloc;
 #[cfg(feature = "checkpoint")]
 mod checkpoint;
 mod class;
+mod counter;
 mod error;
 mod gaddr;
 mod index;
@@ -50,10 +52,12 @@ mod rebuild;
 mod seal;
 mod tables;
 mod verify;
+mod watch;
 mod wksp;
 
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{CheckpointError, RestoreError, RestoreMode, RestoreOptions, Restored};
+pub use counter::{Counter, Counters};
 pub use error::{AccessError, AllocError, AttachError, CreateError, Fault, FaultKind, FreeError, QueryError};
 pub use gaddr::{Address, AddressError, Block, Gaddr};
 pub use layout::layout_table;
@@ -63,4 +67,8 @@ pub use outlast_shm::{Domain, PageSize, RegionName, SharedBytes};
 pub use query::{DEFAULT_ALIGN, Partition, Usage};
 pub use reader::Reader;
 pub use verify::Report;
-pub use wksp::{Counters, CreateOptions, REGION_KIND, Wksp};
+pub use watch::{
+    Change, Comparison, Gate, JoinerChange, JoinerCounters, JoinerKey, JoinerState, SNAPSHOT_SCHEMA, Series,
+    Snapshot, Value, Values, Watch, WatchError, WatchStop,
+};
+pub use wksp::{CreateOptions, REGION_KIND, Wksp};

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use crate::alloc::Refused;
+use crate::counter::Counter;
 use crate::error::{AccessError, AllocError, Fault, FaultKind, FreeError, QueryError};
 use crate::gaddr::{Block, Gaddr};
 use crate::layout::{GRANULE, head};
 use crate::tables::{Kind, Slot};
-use crate::wksp::{Counter, Entry, State, Wksp};
+use crate::wksp::{Entry, State, Wksp};
 
 /// The alignment to ask for where nothing else is known: a page.
 pub const DEFAULT_ALIGN: u64 = 4096;
@@ -98,12 +99,9 @@ impl Wksp {
         let mut entry = self.enter()?;
         let made = entry.alloc(size_bytes, align, tag);
         match &made {
-            Ok(_) => {
-                entry.count(Counter::AllocCount, 1);
-                entry.count(Counter::AllocBytes, size_bytes);
-            }
-            Err(AllocError::NoSpace { .. }) => entry.count(Counter::NoSpaceCount, 1),
-            Err(_) => {}
+            Ok(_) => entry.count([(Counter::AllocCount, 1), (Counter::AllocBytes, size_bytes)]),
+            Err(AllocError::NoSpace { .. }) => entry.count([(Counter::NoSpaceCount, 1)]),
+            Err(_) => entry.count([(Counter::FailureCount, 1)]),
         }
         entry.leave()?;
         made
@@ -127,7 +125,7 @@ impl Wksp {
     #[inline]
     pub fn free(&self, block: Block) -> Result<(), FreeError> {
         let entry = self.enter()?;
-        let found = entry.block(&block)?;
+        let found = entry.block(&block).map_err(|error| entry.refused(error))?;
         entry.free(&found)?;
         entry.leave()?;
         Ok(())
@@ -145,7 +143,7 @@ impl Wksp {
         }
         let entry = self.enter()?;
         let found = entry.tables.lookup(gaddr.get()).map_err(AccessError::from)?;
-        let found = found.ok_or(FreeError::NotAllocated { gaddr })?;
+        let found = found.ok_or_else(|| entry.refused(FreeError::NotAllocated { gaddr }))?;
         entry.free(&found)?;
         entry.leave()?;
         Ok(())
@@ -304,8 +302,15 @@ impl Wksp {
 
 impl Entry<'_> {
     #[inline(always)]
-    fn count(&self, counter: Counter, delta: u64) {
-        self.guard.count(counter as usize, delta);
+    fn count<const N: usize>(&self, deltas: [(Counter, u64); N]) {
+        self.guard.count(deltas.map(|(counter, delta)| (counter as usize, delta)));
+    }
+
+    /// Counts a free that found nothing to free.
+    #[cold]
+    fn refused(&self, error: FreeError) -> FreeError {
+        self.count([(Counter::FailureCount, 1)]);
+        error
     }
 
     #[inline(always)]
@@ -313,7 +318,7 @@ impl Entry<'_> {
         if !self.tables.has_two_slots().map_err(AccessError::from)? {
             self.make_slots(size, align)?;
         }
-        match self.tables.alloc(size, align, tag) {
+        match self.tables.alloc(size, align, tag, self.guard.joiner_number()) {
             Ok(made) => {
                 // A start is never below the first granule.
                 let gaddr = Gaddr::new(made.start).ok_or_else(|| AccessError::from(self.null_fault()))?;
@@ -377,9 +382,18 @@ impl Entry<'_> {
 
     #[inline(always)]
     fn free(&self, slot: &Slot) -> Result<(), FreeError> {
-        self.tables.free(slot).map_err(AccessError::from)?;
-        self.count(Counter::FreeCount, 1);
-        self.count(Counter::FreeBytes, slot.size);
+        let freed = self.tables.free(slot);
+        freed.map_err(|fault| self.refused(AccessError::from(fault).into()))?;
+        if slot.owner() == self.guard.joiner_number() {
+            self.count([(Counter::FreeCount, 1), (Counter::FreeBytes, slot.size)]);
+        } else {
+            self.count([
+                (Counter::FreeCount, 1),
+                (Counter::FreeBytes, slot.size),
+                (Counter::RemoteFreeCount, 1),
+                (Counter::RemoteFreeBytes, slot.size),
+            ]);
+        }
         Ok(())
     }
 

@@ -16,12 +16,13 @@ use std::thread::yield_now;
 use outlast_probe::sync::{Ordering, fence};
 use outlast_shm::{Domain, JoinerSlot, ReadOnly, Region, RegionName, SharedBytes};
 
+use crate::counter::Counters;
 use crate::error::{AccessError, AttachError, Fault, QueryError};
 use crate::gaddr::Gaddr;
 use crate::layout::{FIRST_GADDR, expect, head, slot};
 use crate::query::{Partition, Usage, partition_of};
 use crate::tables::{Kind, Slot, Tables};
-use crate::wksp::{Counters, Site, State, data_range, read_geometry};
+use crate::wksp::{Site, State, data_range, read_geometry};
 
 /// How often a reader looks before it says that the tables do not hold still.
 const TRIES: u32 = 1000;
@@ -64,9 +65,9 @@ impl Reader {
         &self.region
     }
 
-    /// What joiner `slot` has counted.
-    pub fn counters(&self, slot: JoinerSlot) -> Counters {
-        Counters::from_block(&self.region.counters(slot))
+    /// What joiner `slot` has counted; `None` as for [`Region::counters`].
+    pub fn counters(&self, slot: JoinerSlot) -> Option<Counters> {
+        self.region.counters(slot).as_ref().map(Counters::from_block)
     }
 
     /// The tag of the allocation that holds the byte at `gaddr`; `None` if none did at some moment during the
@@ -117,7 +118,7 @@ impl Reader {
     }
 
     fn list(&self, wanted: impl Fn(u64) -> bool) -> Result<Vec<Partition>, QueryError> {
-        self.look(|tables| {
+        self.look(TRIES, |tables| {
             let mut found = tables.used_slots()?;
             found.retain(|partition| wanted(partition.tag));
             Ok(found)
@@ -129,8 +130,13 @@ impl Reader {
     /// # Errors
     /// As [`partitions`](Self::partitions).
     pub fn usage(&self, tags: &[u64]) -> Result<Usage, QueryError> {
+        self.usage_within(TRIES, tags)
+    }
+
+    /// As `usage`, with at most `tries` looks.
+    pub(crate) fn usage_within(&self, tries: u32, tags: &[u64]) -> Result<Usage, QueryError> {
         let tags: HashSet<u64> = tags.iter().copied().collect();
-        self.look(|tables| {
+        self.look(tries, |tables| {
             let data_bytes = tables.geometry.data_bytes;
             let slot_count = tables.capacity.into();
             let mut usage = Usage { data_bytes, slot_count, ..Usage::default() };
@@ -188,9 +194,14 @@ impl Reader {
         Ok(tables)
     }
 
-    /// Runs `read` until the change counter was even and the same before and after it.
-    fn look<T>(&self, read: impl Fn(&Tables<'_>) -> Result<T, Fault>) -> Result<T, QueryError> {
-        for attempt in 0..TRIES {
+    /// How often the workspace was reset, if that word is sound.
+    pub(crate) fn epoch(&self) -> Option<u32> {
+        self.site.tables().head_value(head::EPOCH).ok()
+    }
+
+    /// Runs `read` until the change counter was even and the same before and after it, `tries` times at most.
+    fn look<T>(&self, tries: u32, read: impl Fn(&Tables<'_>) -> Result<T, Fault>) -> Result<T, QueryError> {
+        for attempt in 0..tries {
             let tables = self.enter()?;
             // Acquire: partner is the Release store of `Tables::end`.
             let before = tables.head.load(head::SEQUENCE, Ordering::Acquire);
@@ -206,7 +217,7 @@ impl Reader {
             }
             if attempt < 8 { spin_loop() } else { yield_now() }
         }
-        Err(QueryError::Unstable { tries: TRIES, holder: self.region.lock_state().holder })
+        Err(QueryError::Unstable { tries, holder: self.region.lock_state().holder })
     }
 }
 

@@ -55,6 +55,12 @@ impl Slot {
         gaddr.wrapping_sub(self.start) < self.size
     }
 
+    /// Who made the allocation in it; 0: nobody who has joined. Only of a slot in use.
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> u64 {
+        u64::from(self.class_prev) | u64::from(self.class_next) << 32
+    }
+
     #[inline(always)]
     pub(crate) fn is(&self, kind: Kind) -> bool {
         self.kind == kind as u32
@@ -365,6 +371,13 @@ impl Tables<'_> {
     pub(crate) fn set_class_links(&self, index: u32, prev: u32, next: u32) {
         // Relaxed: the lock orders it.
         self.line(index).store(slot::CLASS_LINKS, u64::from(prev) | u64::from(next) << 32, Ordering::Relaxed);
+    }
+
+    /// Notes who made the allocation in slot `index`, which is in no list of a class. No part of the truth.
+    #[inline(always)]
+    pub(crate) fn set_owner(&self, index: u32, owner: u64) {
+        // Relaxed: the lock orders it.
+        self.line(index).store(slot::CLASS_LINKS, owner, Ordering::Relaxed);
     }
 
     /// Where the links of `index` lie, for faults.

@@ -16,6 +16,7 @@ use outlast_shm::{
     SharedBytes, Span, Spec,
 };
 
+use crate::counter::{Counter, Counters};
 use crate::error::{AccessError, AttachError, CreateError, Fault, FaultKind, QueryError};
 use crate::layout::{Geometry, HEAD_BYTES, SLOT_WORDS, expect, head};
 use crate::seal::slot_check;
@@ -66,49 +67,6 @@ impl CreateOptions {
     pub fn region_bytes(&self) -> Option<u64> {
         Geometry::new(self.size_bytes, self.slots).map(|geometry| geometry.len_min())
     }
-}
-
-/// Counters of one joiner; see [`Wksp::counters`]. They count from the moment it joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Calls of alloc that succeeded.
-    pub alloc_count: u64,
-    /// Bytes that they asked for.
-    pub alloc_bytes: u64,
-    /// Calls of alloc that found no room.
-    pub no_space_count: u64,
-    /// Allocations freed.
-    pub free_count: u64,
-    /// Bytes that they held.
-    pub free_bytes: u64,
-    /// Times that this joiner finished what another one left half-done.
-    pub recovery_count: u64,
-}
-
-impl Counters {
-    pub(crate) fn from_block(block: &[u64]) -> Self {
-        let value = |counter: Counter| block.get(counter as usize).copied().unwrap_or(0);
-        Self {
-            alloc_count: value(Counter::AllocCount),
-            alloc_bytes: value(Counter::AllocBytes),
-            no_space_count: value(Counter::NoSpaceCount),
-            free_count: value(Counter::FreeCount),
-            free_bytes: value(Counter::FreeBytes),
-            recovery_count: value(Counter::RecoveryCount),
-        }
-    }
-}
-
-/// Which counter of the joiner's block is which.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Counter {
-    AllocCount = 0,
-    AllocBytes = 1,
-    NoSpaceCount = 2,
-    FreeCount = 3,
-    FreeBytes = 4,
-    RecoveryCount = 5,
 }
 
 /// What the header says of the workspace as a whole.
@@ -278,9 +236,9 @@ impl Wksp {
         self.region.joiners()
     }
 
-    /// What joiner `slot` has counted.
-    pub fn counters(&self, slot: JoinerSlot) -> Counters {
-        Counters::from_block(&self.region.counters(slot))
+    /// What joiner `slot` has counted; `None` as for [`Region::counters`].
+    pub fn counters(&self, slot: JoinerSlot) -> Option<Counters> {
+        self.region.counters(slot).as_ref().map(Counters::from_block)
     }
 
     /// Sets how long a call through this handle waits for the lock before it fails and names the holder.
@@ -385,7 +343,7 @@ impl Entry<'_> {
             self.set_state(State::Replaced);
         }
         self.guard.mark_recovered();
-        self.guard.count(Counter::RecoveryCount as usize, 1);
+        self.guard.count([(Counter::RecoveryCount as usize, 1)]);
         probe!("wksp.recover.done");
         Ok(())
     }

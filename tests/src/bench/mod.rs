@@ -18,8 +18,10 @@ pub mod corpus;
 pub mod figure;
 pub mod machine;
 pub mod measure;
+pub mod ready;
 pub mod recovery;
 pub mod restore;
+pub mod sched;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -101,5 +103,18 @@ pub const ALL: &[Bench] = &[
     },
     Bench { name: "checkpt/verify", about: "verify of a checkpoint file", run: restore::verify },
     Bench { name: "wksp/restore", about: "raw restore against memcpy", run: restore::raw },
+    Bench { name: "sched/simulated", about: "makespans of the queue in virtual time", run: sched::simulated },
+    Bench {
+        name: "sched/sleeping",
+        about: "makespans and gaps with sleeping processes",
+        run: sched::sleeping,
+    },
+    Bench {
+        name: "sched/ready",
+        about: "start of a worker to its readiness, on each medium",
+        run: ready::latency,
+    },
+    Bench { name: "sched/many", about: "two hundred workers at once", run: ready::many },
+    Bench { name: "sched/floor", about: "a run of nothing", run: sched::floor },
     Bench { name: "wksp/restore-one", about: "LZ4 restore of one allocation", run: restore::one_allocation },
 ];

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use outlast_tests::bench::figure::Figure;
-use outlast_tests::bench::{ALL, Bench, Context, machine, recovery};
+use outlast_tests::bench::{ALL, Bench, Context, machine, ready, recovery};
 use outlast_tests::end::End;
 use outlast_tests::interrupt;
 use outlast_tests::place::Place;
@@ -33,6 +33,12 @@ struct Arguments {
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|word| word == recovery::HOLDER_WORD) {
         return recovery::holder();
+    }
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if let Some((word, rest)) = words.split_first()
+        && word == ready::WORD
+    {
+        return ready::worker(rest);
     }
     let arguments = Arguments::parse();
     if arguments.list {

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use clap::{CommandFactory, Parser};
+
 use super::Scenario;
 use crate::end::End;
 use crate::failed;
@@ -16,14 +18,60 @@ pub const SCENARIO: Scenario = Scenario {
     about: "SIGKILL after every instruction of alloc, free, tag_free, reset, rebuild and recovery",
     unit: "sweeps of all cases",
     needs_probes: false,
-    options: None,
+    cpus: u32::MAX,
+    memory_bytes: 64 << 20,
+    sample: (1, &["--case", "alloc/exact", "--case", "free/alone"]),
+    options: Some(<Options as CommandFactory>::command),
     run,
 };
+
+/// Options of `wksp/sweep`.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "wksp/sweep", disable_version_flag = true)]
+struct Options {
+    /// Sweep this case only, and no recoveries (may be given several times). Default: all of them.
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
+}
 
 /// The first word of the command line that makes the binary play the child.
 pub const CHILD: &str = "sweep-child";
 
 fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
+    let words = std::iter::once("wksp/sweep".into()).chain(run.options.iter().cloned());
+    let options = Options::try_parse_from(words).map_err(|error| End::Usage(error.to_string()))?;
+    if options.cases.is_empty() { all(run, tally) } else { some(run, &options.cases, tally) }
+}
+
+/// The named cases alone.
+fn some(run: &Run<'_>, names: &[String], tally: &mut Tally) -> Result<(), End> {
+    let program = Program::new(run.program, &[CHILD]);
+    let known = sweep::cases::named().map_err(|what| failed!("making the cases: {what}"))?;
+    let amount = Amount { exact: None, quick: 1, quick_time: Duration::ZERO, least: 1, full: 1 };
+    let begin = Instant::now();
+    while run.goes_on(tally.iterations, begin, &amount)? {
+        for name in names {
+            run.check_stop()?;
+            let case = known.iter().find(|case| case.name == *name).ok_or_else(|| {
+                let names: Vec<&str> = known.iter().map(|case| case.name.as_str()).collect();
+                End::Usage(format!("there is no case {name}; there are {}", names.join(", ")))
+            })?;
+            let report = match sweep::run(case, &program) {
+                Ok(report) => report,
+                Err(failure) if failure.is_skip() => return Err(End::Skipped(failure.to_string())),
+                Err(failure) => return Err(failed!("{failure}")),
+            };
+            tally.add("cases", 1);
+            tally.add("instructions_stepped", report.instruction_count);
+            tally.add("images_recovered", report.image_count);
+        }
+        tally.iterations += 1;
+    }
+    tally.require_some(&["cases", "instructions_stepped", "images_recovered"])
+}
+
+/// All cases, and recoveries of killed ones.
+fn all(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let profile = match run.profile {
         Profile::Quick => sweep::Profile::Quick,
         Profile::Full => sweep::Profile::Full,

@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod instructions;
 pub mod kill;
 pub mod roundtrip;
+pub mod sched;
 pub mod user_model;
 
 /// One scenario.
@@ -26,6 +27,12 @@ pub struct Scenario {
     pub unit: &'static str,
     /// Whether it needs a build with `--cfg outlast_probes`.
     pub needs_probes: bool,
+    /// CPUs that it keeps busy and that no other job shall use meanwhile; more than there are means all.
+    pub cpus: u32,
+    /// Bytes that its regions and its processes may fill, where there is so much.
+    pub memory_bytes: u64,
+    /// Iterations that show within seconds that it works at all, and options to go with them: for `cargo test`.
+    pub sample: (u64, &'static [&'static str]),
     /// Its options, if it has any.
     pub options: Option<fn() -> clap::Command>,
     /// Runs it, counting in the tally what it does.
@@ -41,12 +48,21 @@ pub static ALL: &[Scenario] = &[
     hostile::sweep::SCENARIO,
     instructions::SCENARIO,
     user_model::SCENARIO,
+    sched::queue::SCENARIO,
+    sched::runner::SCENARIO,
+    sched::readiness::SCENARIO,
+    sched::watch::SCENARIO,
 ];
 
 impl Scenario {
     /// Whether `word` is its name or a leading part of its path.
     pub fn is_selected_by(&self, word: &str) -> bool {
         self.name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The part of its name before the `/`.
+    pub fn group(&self) -> &'static str {
+        self.name.split('/').next().unwrap_or(self.name)
     }
 
     /// Why it cannot run in this build, if it cannot.

@@ -21,6 +21,9 @@ pub const SCENARIO: Scenario = Scenario {
     about: "random calls of one process against a model of every block and byte",
     unit: "steps",
     needs_probes: false,
+    cpus: 1,
+    memory_bytes: 64 << 20,
+    sample: (50_000, &[]),
     options: None,
     run,
 };

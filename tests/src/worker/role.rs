@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use super::channel::Channel;
-use crate::scenario::{hostile, kill, roundtrip};
+use crate::scenario::{hostile, kill, roundtrip, sched};
 
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +23,12 @@ pub enum Role {
     Damage,
     /// Damages every word of a small workspace and makes every call.
     Sweep,
+    /// Allocates and frees, and keeps account of it.
+    Churn,
 }
 
 impl Role {
-    const ALL: [Self; 5] = [Self::Check, Self::Script, Self::Traffic, Self::Damage, Self::Sweep];
+    const ALL: [Self; 6] = [Self::Check, Self::Script, Self::Traffic, Self::Damage, Self::Sweep, Self::Churn];
 
     /// The word on the command line.
     pub fn as_str(self) -> &'static str {
@@ -36,12 +38,18 @@ impl Role {
             Self::Traffic => "traffic",
             Self::Damage => "damage",
             Self::Sweep => "sweep",
+            Self::Churn => "churn",
         }
     }
 }
 
 /// Runs the role `words[0]` for the process `words[1]`. Exits with 0, or 1 with the reason on stderr.
 pub fn main(words: &[OsString]) -> ExitCode {
+    if let [word, rest @ ..] = words
+        && word == sched::readiness::child::WORD
+    {
+        return sched::readiness::child::main(rest);
+    }
     match begin(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -68,5 +76,6 @@ fn begin(words: &[OsString]) -> Result<(), String> {
         Role::Traffic => hostile::traffic::main(channel),
         Role::Damage => hostile::damage::main(channel),
         Role::Sweep => hostile::sweep::main(channel),
+        Role::Churn => sched::watch::main(channel),
     }
 }

@@ -1,10 +1,12 @@
 //! What the commands do: one module for each family, one function for each command.
 //!
 //! # Invariants
-//! - A command prints exactly one answer, or fails. Verify and info do both when what they show is damage.
+//! - A command prints exactly one answer, or fails. Verify and info do both when what they show is damage, and
+//!   watch prints one answer after the other.
 
 mod checkpt;
 mod region;
+mod watch;
 mod wksp;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ pub(crate) fn run(outlast: &Outlast, screen: Screen) -> Result<(), Failure> {
         Command::Wksp(command) => wksp::run(command, &outlast.global, screen),
         Command::Checkpt(command) => checkpt::run(command, screen),
         Command::Region(command) => region::run(command, &outlast.global, screen),
+        Command::Watch(arguments) => watch::run(arguments, &outlast.global, screen),
         Command::ExitCodes => screen.print(&Table::new()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

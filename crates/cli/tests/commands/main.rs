@@ -11,3 +11,4 @@ mod joined;
 mod output;
 mod sandbox;
 mod usage;
+mod watch;

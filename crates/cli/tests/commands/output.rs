@@ -37,6 +37,7 @@ fn help() {
         "region list",
         "region info",
         "region unlink",
+        "watch",
     ]) {
         let help = sandbox.ok(&format!("{line} --help"));
         assert_eq!(help, sandbox.ok(&format!("help {line}")), "{line}");

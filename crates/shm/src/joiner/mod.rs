@@ -8,7 +8,8 @@
 
 use core::fmt;
 
-use crate::layout::{COUNTER_MAX, JOINER_MAX};
+use crate::counters::Block;
+use crate::layout::JOINER_MAX;
 
 pub(crate) mod identity;
 pub(crate) mod proof;
@@ -84,6 +85,9 @@ pub struct JoinerInfo {
     pub intact: bool,
     /// Whether the joiner is alive.
     pub liveness: Liveness,
-    /// Its counters.
-    pub counters: [u64; COUNTER_MAX],
+    /// Whether it has left: the slot is free, and this is what its last holder wrote.
+    pub has_left: bool,
+    /// Its counters; `None` if they never held still while they were read, as after a kill in the middle of
+    /// counting.
+    pub counters: Option<Block>,
 }

@@ -10,10 +10,11 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use outlast_probe::probe;
-use outlast_probe::sync::{Ordering, crash_fence};
+use outlast_probe::sync::{Ordering, crash_fence, fence};
 
 use super::identity::{self, Identity};
 use super::{JoinerInfo, JoinerSlot, Liveness, proof};
+use crate::counters::{self, Block};
 use crate::error::JoinError;
 use crate::layout::{
     COUNTER_MAX, FNV_START, JOINER_BYTES, JOINER_MAX, JOINERS_OFFSET, LOCK_WORD, PROOF_BASE, PROOF_READERS,
@@ -56,6 +57,13 @@ struct Record {
     generation: u64,
     identity: Identity,
     intact: bool,
+}
+
+impl Record {
+    /// A whole record in a free slot is what the last holder left there.
+    fn has_left(&self) -> bool {
+        self.state == FREE && self.intact
+    }
 }
 
 fn proof_offset(slot: JoinerSlot) -> u64 {
@@ -117,6 +125,12 @@ impl<'r> Table<'r> {
         let store = |index, value| words.store(index, value, Ordering::Relaxed);
         store(joiner::STATE, FREE);
         crash_fence();
+        // As in `counters::add`, for record and counters together; whatever the last holder left it at.
+        let odd = words.load(joiner::SEQUENCE, Ordering::Relaxed) | 1;
+        store(joiner::SEQUENCE, odd);
+        // Release: pairs with the Acquire fence of `counters::steady`.
+        fence(Ordering::Release);
+        crash_fence();
         let fields = [
             generation,
             u64::from(identity.tid) << 32 | u64::from(identity.pid),
@@ -131,8 +145,12 @@ impl<'r> Table<'r> {
             store(index, field);
         }
         store(joiner::CHECK, check(slot, &fields));
-        (joiner::JOIN_COUNT..joiner::COUNTERS + COUNTER_MAX).for_each(|index| store(index, 0));
+        (joiner::JOIN_COUNT..joiner::SEQUENCE).for_each(|index| store(index, 0));
+        (joiner::COUNTERS..joiner::COUNTERS + COUNTER_MAX).for_each(|index| store(index, 0));
         probe!("shm.join.written", slot.0);
+        crash_fence();
+        // Release: pairs with the Acquire of `counters::steady`.
+        words.store(joiner::SEQUENCE, odd.wrapping_add(1), Ordering::Release);
         crash_fence();
         // Release: pairs with the Acquire in `record`.
         words.store(joiner::STATE, LIVE, Ordering::Release);
@@ -224,7 +242,8 @@ impl<'r> Table<'r> {
 
     /// What there is to say about a slot.
     pub(crate) fn info(&self, slot: JoinerSlot) -> JoinerInfo {
-        let record = self.record(slot);
+        let ((record, counters), is_steady) =
+            counters::steady(&self.slot(slot), |block| (self.record(slot), counters::copy(block)));
         let identity = record.identity;
         JoinerInfo {
             slot,
@@ -239,13 +258,23 @@ impl<'r> Table<'r> {
             join_count: self.slot(slot).load(joiner::JOIN_COUNT, Ordering::Relaxed),
             intact: record.intact,
             liveness: self.judge(slot, &record, None),
-            counters: self.counters(slot),
+            has_left: record.has_left(),
+            counters: is_steady.then_some(counters),
         }
     }
 
     /// Every slot that is not free.
     pub(crate) fn infos(&self) -> Vec<JoinerInfo> {
         self.taken().map(|slot| self.info(slot)).collect()
+    }
+
+    /// Every slot that somebody holds, or was the last to hold.
+    pub(crate) fn roster(&self) -> Vec<JoinerInfo> {
+        let known = slots().filter(|slot| {
+            let record = self.record(*slot);
+            record.state != FREE || record.has_left()
+        });
+        known.map(|slot| self.info(slot)).collect()
     }
 
     fn taken(&self) -> impl Iterator<Item = JoinerSlot> {
@@ -267,9 +296,8 @@ impl<'r> Table<'r> {
                 .any(|slot| self.judge(slot, &self.record(slot), None) != Liveness::Dead)
     }
 
-    pub(crate) fn counters(&self, slot: JoinerSlot) -> [u64; COUNTER_MAX] {
-        let words = self.slot(slot);
-        // Relaxed: each counter stands for itself.
-        core::array::from_fn(|index| words.load(joiner::COUNTERS + index, Ordering::Relaxed))
+    pub(crate) fn counters(&self, slot: JoinerSlot) -> Option<Block> {
+        let (block, is_steady) = counters::steady(&self.slot(slot), counters::copy);
+        is_steady.then_some(block)
     }
 }

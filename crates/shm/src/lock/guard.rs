@@ -76,15 +76,34 @@ impl<'r> LockGuard<'r> {
         found | WAITERS == self.word.0 | WAITERS && self.epoch == fork::epoch()
     }
 
-    /// As [`Region::count`](crate::Region::count), for whoever holds the lock: a load and a store.
+    /// Adds to counters of this process, each given by its number and what is added, with wrap-around. A
+    /// reader sees all of them added or none. The lock makes this the only writer; a dozen instructions.
+    ///
+    /// ```
+    /// use outlast_shm::{Region, Spec, USER_OFFSET};
+    /// let region = Region::anonymous(&Spec::new(1, 1, USER_OFFSET))?;
+    /// let guard = region.lock(std::time::Duration::from_secs(1))?;
+    /// guard.count([(0, 1), (1, 4096)]);
+    /// let counters = region.counters(region.slot()?).ok_or("torn")?;
+    /// assert_eq!(counters[..3], [1, 4096, 0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
-    /// If `counter` is not below 16.
-    #[inline]
-    pub fn count(&self, counter: usize, delta: u64) {
-        if let Some(slot) = self.word.slot() {
-            self.join.count(slot, counter, delta);
+    /// If a number is not below [`COUNTER_MAX`](crate::COUNTER_MAX).
+    #[inline(always)]
+    pub fn count<const N: usize>(&self, deltas: [(usize, u64); N]) {
+        // A forked child that inherited the guard is not the holder.
+        if let Some(slot) = self.word.slot().filter(|_| self.epoch == fork::epoch()) {
+            self.join.count(slot, deltas);
         }
+    }
+
+    /// A number that no other joiner of this region has or had: the slot's generation times 256, plus the
+    /// slot. Never 0. One load.
+    #[inline(always)]
+    pub fn joiner_number(&self) -> u64 {
+        self.word.slot().map_or(0, |slot| self.join.joiner_number(slot))
     }
 
     /// Releases the lock; dropping the guard does the same and ignores the error.

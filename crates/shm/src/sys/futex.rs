@@ -37,3 +37,8 @@ pub(crate) fn wake_one(word: &AtomicU64) {
     // The word is mapped and aligned, so the call cannot fail; if it did, sleepers wake by their timeout.
     let _ = wake(low_half(word), Flags::empty(), 1);
 }
+
+/// Wakes every sleeper, in whatever process. As [`wake_one`], it cannot fail.
+pub(crate) fn wake_all(word: &AtomicU64) {
+    let _ = wake(low_half(word), Flags::empty(), i32::MAX as u32);
+}

@@ -35,6 +35,9 @@ pub const SCENARIO: Scenario = Scenario {
     about: "a process overwrites the tables during another one's calls; answers are right or typed errors",
     unit: "words overwritten",
     needs_probes: false,
+    cpus: 2,
+    memory_bytes: 64 << 20,
+    sample: (3000, &[]),
     options: None,
     run,
 };

@@ -28,6 +28,9 @@ pub const SCENARIO: Scenario = Scenario {
     about: "every word of the tables damaged in several ways, every call on each",
     unit: "damaged words",
     needs_probes: false,
+    cpus: 1,
+    memory_bytes: 64 << 20,
+    sample: (2000, &[]),
     options: None,
     run,
 };

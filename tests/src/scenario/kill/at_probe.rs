@@ -28,6 +28,9 @@ pub const SCENARIO: Scenario = Scenario {
     about: "SIGKILL at every probe of workspace and lock; nothing is lost",
     unit: "kills at a probe",
     needs_probes: true,
+    cpus: 2,
+    memory_bytes: 64 << 20,
+    sample: (3, &[]),
     options: None,
     run,
 };
@@ -141,7 +144,7 @@ fn check(wksp: &Wksp, dead: &[Dead], tally: &mut Tally) -> Result<(), End> {
 fn restoring(run: &Run<'_>, kill_at: &KillAt, round: u64, tally: &mut Tally) -> Result<bool, End> {
     let domain = run.place.domain();
     let guard = run.place.guard("restore")?;
-    let path = std::env::temp_dir().join(format!("outlast-stress-{}-probe.checkpt", std::process::id()));
+    let path = run.directory.join(format!("outlast-stress-{}-probe.checkpt", std::process::id()));
     let file = FileGuard::new(path, false);
     // There may be none.
     let _ = std::fs::remove_file(file.path());

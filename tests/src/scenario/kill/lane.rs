@@ -33,10 +33,19 @@ pub struct Yard {
     pub name: RegionName,
 }
 
+/// How often the counters of a process that is alive are looked at until they hold still.
+const LOOKS: u32 = 10_000;
+
 impl Yard {
-    /// How often the joiner in `slot` has recovered the lock.
-    pub fn recoveries(&self, slot: u32) -> u64 {
-        outlast_shm::JoinerSlot::new(slot as usize).map_or(0, |slot| self.wksp.counters(slot).recovery_count)
+    /// How often the joiner in `slot`, which is alive, has recovered the lock.
+    ///
+    /// # Errors
+    /// [`End::Failed`] if its counters never held still: it is stopped while it counts.
+    pub fn recoveries(&self, slot: u32) -> Result<u64, End> {
+        let Some(slot) = outlast_shm::JoinerSlot::new(slot as usize) else { return Ok(0) };
+        let counters = (0..LOOKS).find_map(|_| self.wksp.counters(slot));
+        let counters = counters.ok_or_else(|| failed!("the counters of joiner {slot} never hold still"))?;
+        Ok(counters.recovery_count)
     }
 }
 

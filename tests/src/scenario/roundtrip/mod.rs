@@ -42,6 +42,9 @@ pub const SCENARIO: Scenario = Scenario {
     about: "fill, checkpoint, wipe, restore, check every byte",
     unit: "round trips",
     needs_probes: false,
+    cpus: u32::MAX,
+    memory_bytes: 3 << 29,
+    sample: (4, &["--page-cnt", "2048", "--worker-cnt", "2"]),
     options: Some(<Options as CommandFactory>::command),
     run,
 };
@@ -75,7 +78,7 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let options = Options::read(run.options)?;
     let seed = options.seed.unwrap_or(run.seed);
     tally.seed = options.seed;
-    let file = FileGuard::new(options.path(seed), options.keep);
+    let file = FileGuard::new(options.path(run.directory, seed), options.keep);
     let size_bytes = match &options.wksp {
         Some(name) => {
             Wksp::attach(run.place.domain(), name).doing(format!("attaching to {name}"))?.data_bytes()

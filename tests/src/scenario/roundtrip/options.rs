@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use outlast_wksp::{PageSize, RegionName};
@@ -14,7 +14,7 @@ use crate::end::End;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "wksp/roundtrip", disable_version_flag = true)]
 pub struct Options {
-    /// The checkpoint; one that exists is removed. Default: a file of its own in the temporary directory.
+    /// The checkpoint; one that exists is removed. Default: a file in the sandbox of the run.
     #[arg(long, value_name = "FILE")]
     pub path: Option<PathBuf>,
     /// Permission bits of the checkpoint and of the region, octal.
@@ -70,9 +70,9 @@ impl Options {
     }
 
     /// Where the checkpoint goes.
-    pub fn path(&self, seed: u64) -> PathBuf {
+    pub fn path(&self, directory: &Path, seed: u64) -> PathBuf {
         self.path.clone().unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("outlast-stress-{}-{seed:08x}.checkpt", std::process::id()))
+            directory.join(format!("outlast-stress-{}-{seed:08x}.checkpt", std::process::id()))
         })
     }
 
@@ -119,7 +119,8 @@ mod tests {
             (None, None, None, None)
         );
         assert_eq!(options.canary, Canary::None);
-        assert_ne!(options.path(1), options.path(2));
+        let directory = Path::new("files");
+        assert_ne!(options.path(directory, 1), options.path(directory, 2));
     }
 
     #[test]
