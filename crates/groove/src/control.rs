@@ -187,9 +187,12 @@ impl Control {
 fn store_entry(words: &Words<'_>, index: usize, entry: Entry) {
     // Relaxed: ordered by the state.
     let store = |word, value| words.store(entry_at(index) + word, value, Ordering::Relaxed);
-    store(entry::REGION_LOW, entry.region as u64);
-    store(entry::REGION_HIGH, (entry.region >> 64) as u64);
     store(entry::BASE, entry.base.into());
+    // A vacant entry keeps the words of its last volume: it must not have others while its state still names one.
+    if entry.state != VACANT {
+        store(entry::REGION_LOW, entry.region as u64);
+        store(entry::REGION_HIGH, (entry.region >> 64) as u64);
+    }
     crash_fence();
     // Release: partner is the Acquire of `Control::entry`.
     words.store(entry_at(index) + entry::STATE, entry.state, Ordering::Release);

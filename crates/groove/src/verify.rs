@@ -200,7 +200,8 @@ fn verify(volume: &Volume, report: &mut Report) {
     for root in 0..ROOT_COUNT {
         let at = Superblock { level: 0, root, offset: 0 };
         let slots = volume.superblock(at).0;
-        if slots != Slots::OPEN {
+        // Closed ones are those of a volume that is being removed.
+        if slots != Slots::OPEN && slots != Slots::NONE {
             verify_superblock(volume, at, report);
         }
     }
@@ -230,15 +231,16 @@ fn verify_superblock(volume: &Volume, at: Superblock, report: &mut Report) {
         let word = volume.descriptor(at.root, offset);
         let child = below(volume, class, at.root, offset);
         let mut fault = |what| report.faults.push(volume.fault(what, descriptor_at, 0, word.0));
-        match (slots.has(slot), word.state(), child) {
-            (_, State::Damaged, _) => fault(FaultKind::State),
-            (_, State::Held | State::Freeing, _) => fault(FaultKind::LostSlot),
-            (true, State::Free | State::Retired, None) => {}
+        match (slots.has(slot), child, word.state()) {
+            // Its first slot has the same descriptor, so whatever that says is said there.
+            (false, Some(child), _) => verify_superblock(volume, child, report),
+            (_, _, State::Damaged) => fault(FaultKind::State),
+            (_, _, State::Held | State::Freeing) => fault(FaultKind::LostSlot),
+            (true, None, State::Free | State::Retired) => {}
             (true, ..) => fault(FaultKind::FreeSlot),
-            (false, _, Some(child)) => verify_superblock(volume, child, report),
-            (false, State::Free, None) => fault(FaultKind::LostSlot),
-            (false, State::Retired, None) => report.retired_blocks += 1,
-            (false, State::Live, None) => match class_of(volume, offset, word) {
+            (false, None, State::Free) => fault(FaultKind::LostSlot),
+            (false, None, State::Retired) => report.retired_blocks += 1,
+            (false, None, State::Live) => match class_of(volume, offset, word) {
                 Some((found, _)) if found == class => count(report, word, home),
                 _ => fault(FaultKind::Extent),
             },
