@@ -14,7 +14,7 @@ use outlast_probe::sync::{Ordering, fence};
 use crate::class::{blocks_of_bytes, class_of_blocks};
 use crate::error::{AccessError, AllocError, FaultKind, FullCause, RefError};
 use crate::groove::{Inner, Mapped};
-use crate::layout::{ALIGN_MAX, CLASS_COUNT};
+use crate::layout::{ALIGN_MAX, BLOCK_BYTES, CLASS_COUNT};
 use crate::object::{ObjRef, ObjectInfo};
 use crate::search::{Found, Search};
 use crate::slot::{self, Place};
@@ -313,10 +313,29 @@ impl Joiner {
     /// # Errors
     /// [`RefError::Range`]; as [`free`](Self::free), also if the object is freed meanwhile.
     pub fn read(&self, reference: ObjRef, start: u64, into: &mut [u8]) -> Result<(), RefError> {
+        self.read_within(reference, start, into, size_of_object)
+    }
+
+    /// As [`read`](Self::read), of all that is reserved for the object, from [`start`](ObjectInfo::start) to
+    /// [`stop`](ObjectInfo::stop).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_reserved(&self, reference: ObjRef, start: u64, into: &mut [u8]) -> Result<(), RefError> {
+        self.read_within(reference, start, into, reserved_for_object)
+    }
+
+    fn read_within(
+        &self,
+        reference: ObjRef,
+        start: u64,
+        into: &mut [u8],
+        limit: fn(&Target<'_>) -> u64,
+    ) -> Result<(), RefError> {
         let mut desk = self.desk.borrow_mut();
         let target = self.target(&mut desk, reference)?;
+        let at = range(&target, start, into.len() as u64, limit(&target))?;
         let Target { desk, volume, root, offset, word } = target;
-        let at = range(volume, &target, start, into.len() as u64)?;
         let data = volume.data(at, into.len() as u64)?;
         data.read(0, into).map_err(|error| AccessError::Region(error.into()))?;
         // Acquire: the copy comes before the second look; partner is the Release of `slot::begin_free`, after which
@@ -336,9 +355,28 @@ impl Joiner {
     /// # Errors
     /// [`RefError::Range`]; as [`free`](Self::free).
     pub fn write(&self, reference: ObjRef, start: u64, from: &[u8]) -> Result<(), RefError> {
+        self.write_within(reference, start, from, size_of_object)
+    }
+
+    /// As [`write`](Self::write), to all that is reserved for the object, from [`start`](ObjectInfo::start) to
+    /// [`stop`](ObjectInfo::stop): nobody else has these bytes.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_reserved(&self, reference: ObjRef, start: u64, from: &[u8]) -> Result<(), RefError> {
+        self.write_within(reference, start, from, reserved_for_object)
+    }
+
+    fn write_within(
+        &self,
+        reference: ObjRef,
+        start: u64,
+        from: &[u8],
+        limit: fn(&Target<'_>) -> u64,
+    ) -> Result<(), RefError> {
         let mut desk = self.desk.borrow_mut();
         let target = self.target(&mut desk, reference)?;
-        let at = range(target.volume, &target, start, from.len() as u64)?;
+        let at = range(&target, start, from.len() as u64, limit(&target))?;
         let data = target.volume.data(at, from.len() as u64)?;
         Ok(data.write(0, from).map_err(|error| AccessError::Region(error.into()))?)
     }
@@ -391,12 +429,21 @@ impl Drop for Joiner {
     }
 }
 
-/// Where a range of an object is in its volume's data.
-fn range(volume: &Volume, target: &Target<'_>, start: u64, len: u64) -> Result<u64, RefError> {
-    let size_bytes = u64::from(target.word.size_bytes());
+/// Where a range of an object is in its volume's data, if it ends within the first `limit` bytes of it.
+fn range(target: &Target<'_>, start: u64, len: u64, limit: u64) -> Result<u64, RefError> {
     let end = start.saturating_add(len);
-    if size_bytes < end {
-        return Err(RefError::Range { start, end, size_bytes });
+    if limit < end {
+        return Err(RefError::Range { start, end, size_bytes: limit });
     }
-    Ok(volume.data_offset(target.root, target.offset) + start)
+    Ok(target.volume.data_offset(target.root, target.offset) + start)
+}
+
+fn size_of_object(target: &Target<'_>) -> u64 {
+    target.word.size_bytes().into()
+}
+
+/// Bytes of the object's slot; none if the descriptor is damaged.
+fn reserved_for_object(target: &Target<'_>) -> u64 {
+    let found = crate::verify::class_of(target.volume, target.offset, target.word);
+    found.map_or(0, |(_, home)| u64::from(home.slot_blocks) * BLOCK_BYTES)
 }
