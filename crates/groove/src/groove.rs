@@ -159,7 +159,7 @@ impl Groove {
     /// Takes a seat in the groove for one thread.
     ///
     /// # Errors
-    /// [`AccessError::Seats`] if every seat is taken.
+    /// [`AccessError::Seats`] if every seat is taken by the living.
     pub fn joiner(&self) -> Result<Joiner, AccessError> {
         Joiner::new(&self.inner)
     }
@@ -264,6 +264,7 @@ impl Groove {
             return Err(VolumeError::HoldsObjects { index, objects });
         }
         inner.control.commit(index, Entry { state: DRAINING, ..entry });
+        inner.adopt(&mapped)?;
         let seat = inner.control.take_seat()?;
         trim::trim(volume, &inner.control, seat);
         inner.control.leave_seat(seat);

@@ -67,7 +67,13 @@ struct Target<'d> {
 impl Joiner {
     pub(crate) fn new(inner: &Arc<Inner>) -> Result<Self, AccessError> {
         let mapped = inner.up_to_date()?;
-        let claim = inner.control.take_seat()?;
+        let claim = match inner.control.take_seat() {
+            Err(AccessError::Seats { .. }) => {
+                inner.adopt(&mapped)?;
+                inner.control.take_seat()?
+            }
+            other => other?,
+        };
         let desk = RefCell::new(Desk { mapped, current: [None; CLASS_COUNT] });
         Ok(Self { inner: Arc::clone(inner), claim, desk })
     }
@@ -142,6 +148,8 @@ impl Joiner {
         if let Some(found) = search.take(class, false)? {
             return Ok(Some(found));
         }
+        // What the dead had in hand may be what keeps a superblock from being given back.
+        self.inner.adopt(&desk.mapped)?;
         self.trim_all(desk);
         Ok(Search::new(&self.inner, self.claim, desk).take(class, true)?)
     }

@@ -185,6 +185,17 @@ impl Volume {
         Descriptor(self.words().load(self.geometry.descriptor_at(root, offset), Ordering::Acquire))
     }
 
+    /// The block, from the word of its descriptor.
+    pub(crate) fn block_of(&self, descriptor_at: usize) -> Option<(u32, u32)> {
+        let words = descriptor_at.checked_sub(self.geometry.descriptors_at())?;
+        if !words.is_multiple_of(DESCRIPTOR_WORDS) {
+            return None;
+        }
+        let blocks = self.geometry.shape.root_blocks;
+        let block = u32::try_from(words / DESCRIPTOR_WORDS).ok()?;
+        (block < self.geometry.shape.data_blocks()).then_some((block / blocks, block % blocks))
+    }
+
     /// First byte of a block in the volume's data.
     pub(crate) fn data_offset(&self, root: u32, offset: u32) -> u64 {
         u64::from(root * self.geometry.shape.root_blocks + offset) * BLOCK_BYTES

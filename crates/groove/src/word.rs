@@ -110,9 +110,18 @@ impl Claim {
         Self(self.0 & !0x3f | class as u32 & 0x3f)
     }
 
+    pub(crate) const fn class(self) -> usize {
+        self.0 as usize & 0x3f
+    }
+
     /// Number of the seat.
     pub(crate) const fn seat(self) -> u32 {
         self.0 >> 6 & (SEAT_MAX as u32 - 1)
+    }
+
+    /// Whether both are of one owner, whatever the classes.
+    pub(crate) const fn is_same_owner(self, other: Self) -> bool {
+        self.0 & !0x3f == other.0 & !0x3f
     }
 }
 
