@@ -73,6 +73,15 @@ fn a_slot_that_is_free_before_its_object_ends_is_caught() {
 }
 
 #[test]
+fn a_slot_that_leaves_before_its_taker_is_known_is_caught() {
+    let Some((case, mut trace, oracle)) = traced("alloc/current") else { return };
+    let held = last_of_state(&trace, 1);
+    trace.reorder(held, held + 1);
+    let said = verdict(&case, &trace, oracle);
+    assert!(said.contains("neither free nor in use"), "{said}");
+}
+
+#[test]
 fn a_store_that_is_lost_is_caught() {
     let Some((case, mut trace, oracle)) = traced("alloc/current") else { return };
     let live = last_of_state(&trace, 2);

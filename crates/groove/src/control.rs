@@ -6,7 +6,9 @@
 //! - A seat belongs to one thread's joiner until that gives it back, or it is freed for it.
 
 use outlast_probe::sync::{Ordering, crash_fence};
-use outlast_shm::{Domain, Draft, LockGuard, Region, RegionName, Span, Spec, USER_OFFSET, Words};
+use outlast_shm::{
+    Domain, Draft, JoinerInfo, LockGuard, Region, RegionError, RegionName, Span, Spec, USER_OFFSET, Words,
+};
 
 use crate::error::{AccessError, Fault, FaultKind};
 use crate::layout::{
@@ -23,6 +25,33 @@ pub(crate) const IN_USE: u64 = 1;
 pub(crate) const DRAINING: u64 = 2;
 /// Set in the owner word of a seat that is taken.
 const SEAT_TAKEN: u64 = 1 << 63;
+/// The part of it that stays when the seat is given back: how often it was taken.
+const SEQUENCE: u64 = 0xffff_ffff;
+
+/// Who has a seat: a slot of the joiner table, the low 16 bits of that slot's generation, and how often the
+/// seat was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(u64);
+
+impl Owner {
+    fn new(joiner: &JoinerInfo, sequence: u64) -> Self {
+        let generation = (joiner.generation & 0xffff) << 32;
+        Self(SEAT_TAKEN | (joiner.slot.index() as u64) << 48 | generation | sequence & SEQUENCE)
+    }
+
+    pub(crate) fn slot(self) -> usize {
+        (self.0 >> 48) as usize & 0xff
+    }
+
+    pub(crate) fn sequence(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether it is this joiner, and not another that has had the same slot.
+    pub(crate) fn is_of(self, joiner: &JoinerInfo) -> bool {
+        Self::new(joiner, self.0) == self
+    }
+}
 /// How long a change of the table of volumes waits for another.
 const LOCK_TIMEOUT: core::time::Duration = core::time::Duration::from_secs(30);
 
@@ -57,8 +86,7 @@ impl Control {
         let spec = Spec::new(expect.kind, expect.fingerprint, CONTROL_REGION_BYTES);
         let draft = Draft::new(domain, name, &spec)?;
         let groove = id.unwrap_or_else(|| draft.region().id());
-        let span =
-            draft.region().span(USER_OFFSET..CONTROL_REGION_BYTES).map_err(outlast_shm::RegionError::from)?;
+        let span = draft.region().span(USER_OFFSET..CONTROL_REGION_BYTES).map_err(RegionError::from)?;
         let words = span.words();
         // Relaxed, all of this: nobody else sees the region before it is published.
         let store = |index: usize, value: u64| words.store(index, value, Ordering::Relaxed);
@@ -78,7 +106,7 @@ impl Control {
     }
 
     fn of(region: Region) -> Result<Self, AccessError> {
-        let span = region.span(USER_OFFSET..CONTROL_REGION_BYTES).map_err(outlast_shm::RegionError::from)?;
+        let span = region.span(USER_OFFSET..CONTROL_REGION_BYTES).map_err(RegionError::from)?;
         let mut fields = [0; 3];
         for (index, field) in fields.iter_mut().enumerate() {
             *field = span.words().load(index, Ordering::Relaxed); // Relaxed: static.
@@ -146,9 +174,16 @@ impl Control {
         words.fetch_add(control::EPOCH, 1, Ordering::Release);
     }
 
+    /// This process among those of the joiner table.
+    pub(crate) fn identity_in<'i>(&self, joiners: &'i [JoinerInfo]) -> Result<&'i JoinerInfo, AccessError> {
+        let slot = self.region.slot().map_err(RegionError::from)?;
+        joiners.iter().find(|info| info.slot == slot).ok_or(AccessError::NoPlace { slot: slot.index() })
+    }
+
     /// Takes a seat for a thread of this process.
     pub(crate) fn take_seat(&self) -> Result<Claim, AccessError> {
-        let slot = self.region.slot().map_err(outlast_shm::RegionError::from)?;
+        let joiners = self.region.joiners();
+        let joiner = self.identity_in(&joiners)?;
         let words = self.words();
         for seat in 0..SEAT_MAX {
             let at = seat_at(seat) + seat::OWNER;
@@ -157,22 +192,43 @@ impl Control {
             if before & SEAT_TAKEN != 0 {
                 continue;
             }
-            let sequence = before.wrapping_add(1) & 0xffff_ffff;
-            let owner = SEAT_TAKEN | (slot.index() as u64) << 48 | sequence;
+            let owner = Owner::new(joiner, before.wrapping_add(1));
             // Acquire: partner is the Release of `leave_seat`.
-            if words.compare_exchange(at, before, owner, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if words.compare_exchange(at, before, owner.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 outlast_probe::probe!("groove.join.seated", seat as u64);
-                return Ok(Claim::new(seat as u32, sequence as u32, 0));
+                return Ok(Claim::new(seat as u32, owner.sequence(), 0));
             }
         }
         Err(AccessError::Seats { max: SEAT_MAX })
+    }
+
+    /// Who has a seat, if anybody.
+    pub(crate) fn seat_owner(&self, seat: u32) -> Option<Owner> {
+        // Acquire: partner is the Release of `take_seat`.
+        let owner = self.words().load(seat_at(seat as usize) + seat::OWNER, Ordering::Acquire);
+        (owner & SEAT_TAKEN != 0).then_some(Owner(owner))
+    }
+
+    /// Takes a seat from the dead owner that was seen, for this process, which then gives it back.
+    pub(crate) fn take_over_seat(&self, seat: u32, dead: Owner, joiner: &JoinerInfo) -> Option<Owner> {
+        let owner = Owner::new(joiner, dead.0);
+        let at = seat_at(seat as usize) + seat::OWNER;
+        // AcqRel: one adopter, which sees what another left that died.
+        let taken = self.words().compare_exchange(at, dead.0, owner.0, Ordering::AcqRel, Ordering::Relaxed);
+        taken.is_ok().then_some(owner)
+    }
+
+    /// What the seat's owner announced last.
+    pub(crate) fn intent_word(&self, claim: Claim) -> u64 {
+        // Relaxed: ordered by the exchange of the owner.
+        self.words().load(seat_at(claim.seat() as usize) + seat::INTENT, Ordering::Relaxed)
     }
 
     /// Gives a seat back.
     pub(crate) fn leave_seat(&self, claim: Claim) {
         let at = seat_at(claim.seat() as usize) + seat::OWNER;
         // Release: partner is the Acquire of `take_seat`.
-        self.words().fetch_and(at, 0xffff_ffff, Ordering::Release);
+        self.words().fetch_and(at, SEQUENCE, Ordering::Release);
     }
 
     /// Says which descriptor the seat's owner is about to claim.

@@ -94,6 +94,12 @@ pub enum AccessError {
         /// Index of the volume.
         volume: usize,
     },
+    /// This process is not where it entered itself in the joiner table: somebody has written over it.
+    #[error("this process is not in slot {slot} of the joiner table any more: open the groove again")]
+    NoPlace {
+        /// The slot.
+        slot: usize,
+    },
     /// Every seat is taken.
     #[error("all {max} seats of the groove are taken: let threads share, or leave")]
     Seats {

@@ -109,7 +109,7 @@ words! {
 words! {
     /// Word indices in a seat, which is what one thread has in a groove.
     pub(crate) mod seat, table SEAT_TABLE {
-        /// 0 free; else bit 63, the joiner's slot in bits 48 to 56, and how often the seat was taken below
+        /// bit 63 taken, 48 to 55 the joiner's slot, 32 to 47 its generation, 0 to 31 how often the seat was taken
         OWNER = 0,
         /// low half the word of the descriptor that its owner holds or frees, high half the volume's index plus 1
         INTENT = 1,

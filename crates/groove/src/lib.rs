@@ -46,6 +46,7 @@
 //! - An object that was allocated and whose reference was stored nowhere, because its owner died, is found by its
 //!   tag only ([`Joiner::objects`]).
 
+mod adopt;
 mod bitset;
 mod class;
 mod control;
@@ -64,6 +65,7 @@ mod verify;
 mod volume;
 mod word;
 
+pub use adopt::Adopted;
 pub use error::{AccessError, AllocError, CreateError, Fault, FaultKind, FullCause, RefError, VolumeError};
 pub use groove::{CreateOptions, Groove, VolumeInfo};
 pub use joiner::Joiner;

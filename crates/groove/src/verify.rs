@@ -159,7 +159,7 @@ pub(crate) fn object_around(volume: &Volume, root: u32, offset: u32) -> Option<O
 }
 
 /// The superblock that a slot of `class` is, if it is one.
-fn below(volume: &Volume, class: usize, root: u32, offset: u32) -> Option<Superblock> {
+pub(crate) fn below(volume: &Volume, class: usize, root: u32, offset: u32) -> Option<Superblock> {
     let shape = volume.geometry.shape;
     // Classes of one parent share a level, so the first says which.
     let level = (0..class).map(|small| shape.home(small)).find(|home| home.parent == class)?.level;

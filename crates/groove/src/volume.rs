@@ -163,6 +163,7 @@ impl Volume {
             class,
             first: self.geometry.descriptor_at(root, offset),
             stride: DESCRIPTOR_WORDS * home.slot_blocks as usize,
+            mask: home.mask(),
         }
     }
 
@@ -183,6 +184,17 @@ impl Volume {
     pub(crate) fn descriptor(&self, root: u32, offset: u32) -> Descriptor {
         // Acquire: partner is the Release of `slot::commit`.
         Descriptor(self.words().load(self.geometry.descriptor_at(root, offset), Ordering::Acquire))
+    }
+
+    /// The block, from the word of its descriptor.
+    pub(crate) fn block_of(&self, descriptor_at: usize) -> Option<(u32, u32)> {
+        let words = descriptor_at.checked_sub(self.geometry.descriptors_at())?;
+        if !words.is_multiple_of(DESCRIPTOR_WORDS) {
+            return None;
+        }
+        let blocks = self.geometry.shape.root_blocks;
+        let block = u32::try_from(words / DESCRIPTOR_WORDS).ok()?;
+        (block < self.geometry.shape.data_blocks()).then_some((block / blocks, block % blocks))
     }
 
     /// First byte of a block in the volume's data.

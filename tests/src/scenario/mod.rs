@@ -54,6 +54,7 @@ pub static ALL: &[Scenario] = &[
     groove::hostile::SCENARIO,
     groove::header::SCENARIO,
     groove::volume::SCENARIO,
+    groove::sweep::SCENARIO,
     sched::queue::SCENARIO,
     sched::runner::SCENARIO,
     sched::readiness::SCENARIO,

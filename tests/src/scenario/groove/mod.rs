@@ -1,5 +1,5 @@
 //! Scenarios of the objects in volumes: descriptors and classes word by word, volumes that come and go, traffic of
-//! threads and of processes, kills, and tables that are overwritten.
+//! threads and of processes, kills at random and after every instruction, and tables that are overwritten.
 //!
 //! [`page`] is the format page once more, in code that shares nothing with the crate's.
 //!
@@ -11,6 +11,7 @@ pub mod header;
 pub mod hostile;
 pub mod kill;
 pub mod page;
+pub mod sweep;
 pub mod volume;
 
 use outlast_groove::{AllocError, CreateOptions, Groove, ObjRef, VolumeError};

@@ -33,6 +33,8 @@ pub enum Operation {
     Remove(usize),
     /// Leaving the groove with a joiner that has allocated and freed an object of this size.
     Leave(u64),
+    /// `adopt`: finishes what a killed call left.
+    Adopt,
     /// `rebuild`.
     Rebuild,
 }
@@ -71,6 +73,7 @@ impl Operation {
                 Err(VolumeError::HoldsObjects { .. }) => Ok(Outcome::Refused),
                 Err(other) => Err(other.to_string()),
             },
+            Self::Adopt => groove.adopt().map(|_| Outcome::Done).map_err(|error| error.to_string()),
             Self::Leave(_) => Ok(Outcome::Done),
             Self::Rebuild => Err("a rebuild is made alone".to_owned()),
         }
@@ -101,6 +104,7 @@ impl fmt::Display for Operation {
             Self::Trim => f.write_str("trim"),
             Self::Remove(index) => write!(f, "remove:{index}"),
             Self::Leave(size) => write!(f, "leave:{size}"),
+            Self::Adopt => f.write_str("adopt"),
             Self::Rebuild => f.write_str("rebuild"),
         }
     }
@@ -121,6 +125,7 @@ impl FromStr for Operation {
             ("trim", []) => Self::Trim,
             ("remove", &[index]) => Self::Remove(index as usize),
             ("leave", &[size]) => Self::Leave(size),
+            ("adopt", []) => Self::Adopt,
             ("rebuild", []) => Self::Rebuild,
             _ => return Err(format!("no operation is called {text:?}")),
         })
@@ -167,6 +172,11 @@ pub struct Case {
 }
 
 impl Case {
+    /// The adoption of what a kill of this case's call leaves in `image`, which holds `before`.
+    pub(super) fn adoption(&self, image: Image, before: Objects) -> Self {
+        Self { name: format!("adopt/{}", self.name), base: image, before, operation: Operation::Adopt }
+    }
+
     pub(super) fn failure(&self, reason: String) -> Failure {
         super::failure(&self.name, &self.operation.to_string(), reason)
     }

@@ -53,11 +53,13 @@ pub struct Summary {
     pub before_count: u64,
     /// Those in which it had.
     pub after_count: u64,
+    /// Cases that sweep the adoption of an image of another case.
+    pub adoption_count: u64,
     /// Wall time.
     pub elapsed: Duration,
 }
 
-/// Sweeps every case that `pick` picks by name.
+/// Sweeps every case that `pick` picks by name, and keeps the calling thread on one core from then on.
 ///
 /// # Errors
 /// [`Failure::Denied`] where ptrace is not permitted; [`Failure::Broken`] at the first image that is not what it
@@ -68,27 +70,48 @@ pub fn sweep_all(
     mut tell: impl FnMut(&str),
 ) -> Result<Summary, Failure> {
     let begin = Instant::now();
+    // A step is two switches between this thread and the child: on one core they are cheap.
+    super::all::pin(0);
     let mut summary = Summary::default();
     let cases = cases().map_err(|reason| failure("making the cases", "", reason))?;
     for case in cases.into_iter().filter(|case| pick(&case.name)) {
-        let (trace, outcome) = record(&case, program)?;
-        let mut oracle = Oracle::new(&case, &outcome).map_err(|reason| case.failure(reason))?;
-        check(&case, &trace, &mut oracle)?;
-        let (before, after) = oracle.counts();
-        tell(&format!(
-            "{:<28} {:>7} instructions, {:>5} images ({before} before, {after} after)",
-            case.name,
-            trace.instruction_count,
-            trace.changes.len() + 1
-        ));
-        summary.case_count += 1;
-        summary.instruction_count += trace.instruction_count;
-        summary.image_count += trace.changes.len() as u64 + 1;
-        summary.before_count += before;
-        summary.after_count += after;
+        let trace = sweep_one(&case, program, &mut summary, &mut tell)?;
+        // What a survivor does with the image in the middle can be killed as well.
+        if trace.changes.len() < 4 || matches!(case.operation, Operation::Remove(_) | Operation::Rebuild) {
+            continue;
+        }
+        let mut image = trace.base.clone();
+        trace.changes[..trace.changes.len() / 2].iter().for_each(|change| image.apply(change));
+        let before = oracle::rebuilt(&image).map_err(|reason| case.failure(reason))?;
+        sweep_one(&case.adoption(image, before), program, &mut summary, &mut tell)?;
+        summary.adoption_count += 1;
     }
     summary.elapsed = begin.elapsed();
     Ok(summary)
+}
+
+fn sweep_one(
+    case: &Case,
+    program: &Program,
+    summary: &mut Summary,
+    tell: &mut impl FnMut(&str),
+) -> Result<Trace, Failure> {
+    let (trace, outcome) = record(case, program)?;
+    let mut oracle = Oracle::new(case, &outcome).map_err(|reason| case.failure(reason))?;
+    check(case, &trace, &mut oracle)?;
+    let (before, after) = oracle.counts();
+    tell(&format!(
+        "{:<32} {:>7} instructions, {:>5} images ({before} before, {after} after)",
+        case.name,
+        trace.instruction_count,
+        trace.changes.len() + 1
+    ));
+    summary.case_count += 1;
+    summary.instruction_count += trace.instruction_count;
+    summary.image_count += trace.changes.len() as u64 + 1;
+    summary.before_count += before;
+    summary.after_count += after;
+    Ok(trace)
 }
 
 /// Puts every image of a trace before the oracle, in order.

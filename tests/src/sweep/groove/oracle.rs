@@ -3,7 +3,7 @@
 //! # Invariants
 //! - An image is judged through public calls: no table is read directly.
 
-use outlast_groove::{AllocError, FaultKind, Groove, Joiner, ObjRef};
+use outlast_groove::{AllocError, Groove, Joiner, ObjRef};
 
 use super::case::{Case, Objects, Operation, Outcome, domain, objects};
 use super::image::Image;
@@ -100,7 +100,7 @@ fn text(what: &str) -> impl Fn(&dyn core::fmt::Display) -> String + '_ {
 }
 
 /// What a rebuild from the volumes alone finds; nothing of them may be lost to it.
-fn rebuilt(image: &Image) -> Verdict<Objects> {
+pub(super) fn rebuilt(image: &Image) -> Verdict<Objects> {
     let (_directory, domain) = domain()?;
     image.write(&domain, true).map_err(|error| error.to_string())?;
     let (groove, _) = Groove::rebuild(&domain, &name()).map_err(|error| text("rebuild")(&error))?;
@@ -110,11 +110,11 @@ fn rebuilt(image: &Image) -> Verdict<Objects> {
     }
     let joiner = groove.joiner().map_err(|error| text("join")(&error))?;
     let found = objects(&joiner)?;
-    exercise(&groove, &joiner, &found, &[5000], 0)?;
+    exercise(&groove, &joiner, &found, &[5000])?;
     Ok(found)
 }
 
-/// What a process finds that goes on where the dead one was.
+/// What a process finds that goes on where the dead one was, and adopts what that had in hand.
 fn survived(image: &Image) -> Verdict<Objects> {
     let (_directory, domain) = domain()?;
     image.write(&domain, false).map_err(|error| error.to_string())?;
@@ -123,11 +123,10 @@ fn survived(image: &Image) -> Verdict<Objects> {
     if let Some(fault) = report.faults.first() {
         return Err(format!("a survivor finds: {fault}"));
     }
+    groove.adopt().map_err(|error| text("adopt")(&error))?;
     let report = groove.verify().map_err(|error| text("verify")(&error))?;
-    // What the dead one was in the middle of is one slot.
-    let other = report.faults.iter().find(|fault| fault.what != FaultKind::LostSlot);
-    if let Some(fault) = other.or(report.faults.get(1)) {
-        return Err(format!("a survivor finds: {fault}"));
+    if let Some(fault) = report.faults.first() {
+        return Err(format!("after an adoption: {fault}"));
     }
     for volume in groove.volumes().map_err(|error| text("volumes")(&error))? {
         if volume.is_draining {
@@ -136,21 +135,12 @@ fn survived(image: &Image) -> Verdict<Objects> {
     }
     let joiner = groove.joiner().map_err(|error| text("join")(&error))?;
     let found = objects(&joiner)?;
-    exercise(&groove, &joiner, &found, &[0, 5000], LOST_MAX)?;
+    exercise(&groove, &joiner, &found, &[0, 5000])?;
     Ok(found)
 }
 
-/// Objects of the largest size that one slot in a dead one's hand withholds: those of its root.
-const LOST_MAX: usize = 2;
-
 /// Fills what is free without touching what is there, frees everything, and sees that the whole groove can be had.
-fn exercise(
-    groove: &Groove,
-    joiner: &Joiner,
-    found: &Objects,
-    sizes: &[u64],
-    lost_max: usize,
-) -> Verdict<()> {
+fn exercise(groove: &Groove, joiner: &Joiner, found: &Objects, sizes: &[u64]) -> Verdict<()> {
     let mut ranges = Vec::new();
     let mut enter = |object: ObjRef| -> Verdict<()> {
         let info = joiner.info(object).map_err(|error| text("info")(&error))?;
@@ -174,7 +164,7 @@ fn exercise(
     }
     let volume_count = groove.volumes().map_err(|error| text("volumes")(&error))?.len();
     let largest = fill(joiner, groove.object_bytes_max())?.len();
-    if largest + lost_max < LARGEST_COUNT * volume_count {
+    if largest < LARGEST_COUNT * volume_count {
         return Err(format!("{largest} objects of the largest size fit {volume_count} volumes"));
     }
     Ok(())
