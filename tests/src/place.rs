@@ -109,6 +109,15 @@ impl Place {
     pub fn guard(&self, stem: &str) -> Result<RegionGuard, End> {
         Ok(RegionGuard { domain: self.domain.clone(), name: self.name(stem)?, images: self.images.clone() })
     }
+
+    /// A groove's name `stem`, at most 9 characters, which is removed with its volumes at the end of the guard's
+    /// scope.
+    ///
+    /// # Errors
+    /// As [`name`](Self::name).
+    pub fn groove_guard(&self, stem: &str) -> Result<GrooveGuard, End> {
+        Ok(GrooveGuard { domain: self.domain.clone(), name: self.name(stem)? })
+    }
 }
 
 impl Drop for Place {
@@ -149,6 +158,43 @@ impl Drop for RegionGuard {
         }
         // There may be none, or none any more.
         let _ = self.domain.unlink(&self.name);
+    }
+}
+
+/// A groove's name that is taken away, with the regions of its volumes, when the guard is dropped.
+#[derive(Debug)]
+pub struct GrooveGuard {
+    domain: Domain,
+    name: RegionName,
+}
+
+impl GrooveGuard {
+    /// The name.
+    pub fn name(&self) -> &RegionName {
+        &self.name
+    }
+
+    /// The domain it is in.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The regions of the groove that there are.
+    pub fn regions(&self) -> Vec<RegionName> {
+        let volumes = format!("{}.v", self.name);
+        let listed = self.domain.list().unwrap_or_default();
+        let names = listed.iter().filter_map(|listing| listing.file_name.to_str());
+        let ours = names.filter(|name| *name == self.name.as_str() || name.starts_with(&volumes));
+        ours.filter_map(|name| name.parse().ok()).collect()
+    }
+}
+
+impl Drop for GrooveGuard {
+    fn drop(&mut self) {
+        for name in self.regions() {
+            // It may be gone meanwhile.
+            let _ = self.domain.unlink(&name);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use outlast_tests::place::Place;
 use outlast_tests::progress::Progress;
 use outlast_tests::report::Tally;
 use outlast_tests::run::{Profile, Run};
-use outlast_tests::scenario::{self, hostile};
+use outlast_tests::scenario::{self, groove, hostile};
 use outlast_wksp::Cancel;
 
 /// Runs `scenario` for `iterations` in a domain of its own, and checks that nothing is left in it.
@@ -56,6 +56,33 @@ fn a_wrong_model_is_noticed() {
     let (ended, tally) = run(3000, &[], |run, tally| hostile::traffic_under_damage(run, tally, true));
     let Err(End::Failed(what)) = ended else { panic!("{ended:?} {tally:?}") };
     assert!(what.contains("misses"), "{what}");
+}
+
+/// The canaries of a groove's traffic: its last reserved byte changed, an object too many.
+#[test]
+fn what_is_wrong_with_an_object_is_noticed() {
+    for (canary, expected) in [("flip", "are not its own"), ("extra", "objects, expected")] {
+        let options = ["--alloc-cnt", "300", "--volume-sz", "16777216", "--canary", canary];
+        let (ended, tally) = run(1, &options, named("groove/data"));
+        let Err(End::Failed(what)) = ended else { panic!("{canary}: {ended:?} {tally:?}") };
+        assert!(what.contains(expected), "{canary}: {what}");
+    }
+}
+
+/// The canary: an object that is lost after kills is missed.
+#[test]
+fn a_lost_object_is_noticed() {
+    let (ended, tally) = run(2, &[], |run, tally| groove::kill::kills(run, tally, true));
+    let Err(End::Failed(what)) = ended else { panic!("{ended:?} {tally:?}") };
+    assert!(what.contains("objects, expected"), "{what}");
+}
+
+/// The canary: a judge that believes in another tag is contradicted.
+#[test]
+fn a_wrong_judge_is_noticed() {
+    let (ended, tally) = run(3000, &[], |run, tally| groove::hostile::traffic_under_damage(run, tally, true));
+    let Err(End::Failed(what)) = ended else { panic!("{ended:?} {tally:?}") };
+    assert!(what.contains("Known"), "{what}");
 }
 
 #[test]

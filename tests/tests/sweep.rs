@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod child;
 
+use child::{own_program, release_program};
 use outlast_shm::USER_OFFSET;
 use outlast_tests::sweep::cases::{self, TAG};
 use outlast_tests::sweep::oracle::{Oracle, Sheet};
@@ -13,45 +13,6 @@ use outlast_tests::sweep::{Case, Failure, Operation, Profile, Program, check, sw
 
 /// Byte of the workspace's change counter; see docs/format/wksp.md.
 const SEQUENCE_AT: usize = USER_OFFSET as usize + 16 * 8;
-
-/// The child of this build, whatever its profile.
-fn own_program() -> Program {
-    Program::new(env!("CARGO_BIN_EXE_sweep_child"), &[])
-}
-
-/// The child in release: what is shipped is what is stepped. Built here if the environment names none; without
-/// cargo the child of this build has to do.
-fn release_program() -> Program {
-    if let Some(path) = std::env::var_os("OUTLAST_SWEEP_CHILD") {
-        return Program::new(path, &[]);
-    }
-    if outlast_probe::ENABLED {
-        // With probes nothing is as it is shipped; the run without them has the release build.
-        return own_program();
-    }
-    match build_release() {
-        Ok(path) => Program::new(path, &[]),
-        Err(reason) => {
-            eprintln!("no release build of the child ({reason}): stepping the one of this build");
-            own_program()
-        }
-    }
-}
-
-fn build_release() -> Result<PathBuf, String> {
-    let cargo = std::env::var_os("CARGO").ok_or("not run by cargo")?;
-    // Beside the directory of this build, and shared with `cargo xtask stress`.
-    let own = Path::new(env!("CARGO_BIN_EXE_sweep_child"));
-    let target = own.ancestors().nth(2).ok_or("no target directory")?.join("stress");
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--quiet", "--package", "outlast-tests", "--bin", "sweep_child"]);
-    command.arg("--target-dir").arg(&target).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = command.output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(target.join("release").join("sweep_child"))
-}
 
 /// Prints why a sweep cannot be made here; anything else that went wrong is a failure of the test.
 fn skipped<T>(result: Result<T, Failure>) -> Option<T> {

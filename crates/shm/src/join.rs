@@ -127,7 +127,7 @@ impl Join {
             self.publish_handles();
             return Ok(());
         }
-        let here = joins.iter().position(|join| join.key == self.key);
+        let here = joins.iter().position(|join| std::ptr::eq(Arc::as_ptr(join), self));
         let removed = here.map(|index| joins.swap_remove(index));
         let left = self.seat().map_or(Ok(()), |seat| self.table().leave(seat));
         drop(joins);
@@ -211,6 +211,13 @@ impl Join {
     pub(crate) fn lock_cell(&self) -> &AtomicU64 {
         let start = LOCK_WORD as u64 * 8;
         &self.map.words(&(start..start + 8))[0]
+    }
+
+    /// Lets go of the memory for good; whoever opens the region again gets another join.
+    pub(crate) fn discard(&self) -> Result<(), RegionError> {
+        joins().retain(|join| !std::ptr::eq(Arc::as_ptr(join), self));
+        let len = self.header.spec.len_max_bytes;
+        self.map.discard().map_err(|source| RegionError::Map { len, source })
     }
 
     pub(crate) fn is_writable(&self) -> bool {

@@ -235,6 +235,18 @@ impl<A: Access> Region<A> {
         self.join.handle_count()
     }
 
+    /// Lets go of the region's memory in this process, while views of it may still be in use.
+    ///
+    /// Private zeros take the place of all its bytes, header and joiner table included, for every handle of this
+    /// join: reads find zeros, stores reach nobody, and nothing else is of use any more. For a layer above that
+    /// has unlinked the region and whose zeros mean "nothing here". One system call.
+    ///
+    /// # Errors
+    /// [`RegionError::Map`] if the kernel refuses.
+    pub fn discard(&self) -> Result<(), RegionError> {
+        self.join.discard()
+    }
+
     /// Leaves the region with this handle; dropping it does the same and ignores the error.
     ///
     /// # Errors

@@ -375,3 +375,23 @@ fn counters_are_kept_for_each_joiner() {
     region.lock(Duration::ZERO).unwrap().count([]);
     assert_eq!(region.counters(region.slot().unwrap()), Some(expected));
 }
+
+#[test]
+fn a_discarded_region_is_zeros_under_views_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let domain = Domain::open(&dir.path().join("domain")).unwrap();
+    let name = "gone".parse().unwrap();
+    let spec = Spec::new(1, 2, USER_OFFSET + 4096);
+    let region = Draft::new(&domain, &name, &spec).unwrap().publish().unwrap();
+    let range = USER_OFFSET..USER_OFFSET + 4096;
+    let (words, bytes) = (region.words(range.clone()).unwrap(), region.bytes(range.clone()).unwrap());
+    bytes.fill(0, 4096, 0xab).unwrap();
+    region.discard().unwrap();
+    assert!(bytes.is_all(0, 4096, 0).unwrap());
+    words.store(0, 7, Ordering::Relaxed);
+    let again = Region::open(&domain, &name, &spec.expect()).unwrap();
+    assert!(again.bytes(range).unwrap().is_all(0, 4096, 0xab).unwrap(), "the file is as it was");
+    region.leave().unwrap();
+    assert_eq!(Region::open(&domain, &name, &spec.expect()).unwrap().handle_count(), 2, "one join");
+    again.leave().unwrap();
+}

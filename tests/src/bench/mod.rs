@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod copy;
 pub mod corpus;
 pub mod figure;
+pub mod groove;
 pub mod machine;
 pub mod measure;
 pub mod ready;
@@ -103,6 +104,18 @@ pub const ALL: &[Bench] = &[
     },
     Bench { name: "checkpt/verify", about: "verify of a checkpoint file", run: restore::verify },
     Bench { name: "wksp/restore", about: "raw restore against memcpy", run: restore::raw },
+    Bench {
+        name: "groove/pair",
+        about: "alloc and free of 64 bytes, one and two threads",
+        run: groove::pair,
+    },
+    Bench {
+        name: "groove/random",
+        about: "alloc or free of 0 to 64 KiB, one and two threads",
+        run: groove::random,
+    },
+    Bench { name: "groove/trim", about: "trim of a volume, all freed", run: groove::trim },
+    Bench { name: "groove/rebuild", about: "rebuild of the fullest volume", run: groove::rebuild },
     Bench { name: "sched/simulated", about: "makespans of the queue in virtual time", run: sched::simulated },
     Bench {
         name: "sched/sleeping",

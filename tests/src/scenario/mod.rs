@@ -9,6 +9,7 @@ use crate::end::End;
 use crate::report::Tally;
 use crate::run::Run;
 
+pub mod groove;
 pub mod hostile;
 pub mod instructions;
 pub mod kill;
@@ -48,6 +49,12 @@ pub static ALL: &[Scenario] = &[
     hostile::sweep::SCENARIO,
     instructions::SCENARIO,
     user_model::SCENARIO,
+    groove::data::SCENARIO,
+    groove::kill::SCENARIO,
+    groove::hostile::SCENARIO,
+    groove::header::SCENARIO,
+    groove::volume::SCENARIO,
+    groove::sweep::SCENARIO,
     sched::queue::SCENARIO,
     sched::runner::SCENARIO,
     sched::readiness::SCENARIO,

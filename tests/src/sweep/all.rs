@@ -213,7 +213,7 @@ fn stream(seed: u64, stream: u64) -> Pcg64 {
 }
 
 /// Keeps the calling thread, and children that it starts, on one of the cores it may use. Best effort.
-fn pin(number: usize) {
+pub(super) fn pin(number: usize) {
     let this = Pid::from_raw(0);
     let Ok(allowed) = sched_getaffinity(this) else { return };
     let cores: Vec<usize> =

@@ -57,6 +57,13 @@ impl Program {
         &self.path
     }
 
+    /// The program with other arguments after its own.
+    pub(super) fn command_with(&self, arguments: &[OsString]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments).args(arguments);
+        command
+    }
+
     pub(super) fn command(&self, operation: &Operation) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).arg(operation.to_string());
@@ -76,6 +83,11 @@ pub fn main(arguments: &[String]) -> ExitCode {
 }
 
 fn play(arguments: &[String]) -> Result<ExitCode, String> {
+    if let [word, rest @ ..] = arguments
+        && word == super::groove::WORD
+    {
+        return super::groove::play(rest);
+    }
     let [operation] = arguments else { return Err("the call is the only argument".to_owned()) };
     let operation: Operation = operation.parse()?;
     let region =

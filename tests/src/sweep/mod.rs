@@ -10,6 +10,7 @@
 //! - [`tracer`] steps the child and records a [`trace`]: every change, in order.
 //! - [`oracle`] says which sets of allocations an image may recover to, and asks.
 //! - [`sweep_all`] runs all cases, then sweeps recoveries of recoveries.
+//! - [`groove`] does the same to a groove, whose calls take no lock.
 //!
 //! # Invariants
 //! - No store goes unseen: the bytes that are not compared at every instruction (payload, far joiner slots) are
@@ -24,6 +25,7 @@
 
 pub mod cases;
 pub mod child;
+pub mod groove;
 pub mod image;
 pub mod operation;
 pub mod oracle;
@@ -32,6 +34,7 @@ pub mod tracer;
 
 mod all;
 mod report;
+mod tracee;
 
 use std::time::Instant;
 

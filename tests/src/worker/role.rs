@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use super::channel::Channel;
-use crate::scenario::{hostile, kill, roundtrip, sched};
+use crate::scenario::{groove, hostile, kill, roundtrip, sched};
 
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +25,26 @@ pub enum Role {
     Sweep,
     /// Allocates and frees, and keeps account of it.
     Churn,
+    /// Allocates, patterns, checks and frees objects of a groove.
+    Objects,
+    /// Calls a groove that is damaged meanwhile, and judges every answer.
+    GrooveTraffic,
+    /// Damages a groove.
+    GrooveDamage,
 }
 
 impl Role {
-    const ALL: [Self; 6] = [Self::Check, Self::Script, Self::Traffic, Self::Damage, Self::Sweep, Self::Churn];
+    const ALL: [Self; 9] = [
+        Self::Check,
+        Self::Script,
+        Self::Traffic,
+        Self::Damage,
+        Self::Sweep,
+        Self::Churn,
+        Self::Objects,
+        Self::GrooveTraffic,
+        Self::GrooveDamage,
+    ];
 
     /// The word on the command line.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +55,9 @@ impl Role {
             Self::Damage => "damage",
             Self::Sweep => "sweep",
             Self::Churn => "churn",
+            Self::Objects => "objects",
+            Self::GrooveTraffic => "groove-traffic",
+            Self::GrooveDamage => "groove-damage",
         }
     }
 }
@@ -77,5 +96,8 @@ fn begin(words: &[OsString]) -> Result<(), String> {
         Role::Damage => hostile::damage::main(channel),
         Role::Sweep => hostile::sweep::main(channel),
         Role::Churn => sched::watch::main(channel),
+        Role::Objects => groove::data::worker::main(channel),
+        Role::GrooveTraffic => groove::hostile::traffic::main(channel),
+        Role::GrooveDamage => groove::hostile::damage::main(channel),
     }
 }

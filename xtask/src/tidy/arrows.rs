@@ -8,11 +8,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("outlast-shm", &["outlast-probe"]),
     ("outlast-checkpt", &["outlast-probe"]),
     ("outlast-wksp", &["outlast-shm", "outlast-probe", "outlast-checkpt"]),
+    ("outlast-groove", &["outlast-shm", "outlast-probe"]),
     ("outlast-sched", &["outlast-shm", "outlast-probe"]),
     ("outlast-cli", &["outlast-shm", "outlast-wksp", "outlast-checkpt"]),
     (
         "outlast-tests",
-        &["outlast-probe", "outlast-shm", "outlast-checkpt", "outlast-wksp", "outlast-sched", "outlast-cli"],
+        &[
+            "outlast-probe",
+            "outlast-shm",
+            "outlast-checkpt",
+            "outlast-wksp",
+            "outlast-groove",
+            "outlast-sched",
+            "outlast-cli",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -1,7 +1,8 @@
 //! A region's file in this process's memory.
 //!
 //! # Invariants
-//! 1. All `len` bytes of address space belong to the mapping as long as it lives.
+//! 1. All `len` bytes of address space belong to the mapping as long as it lives, and are mapped: to the file, or,
+//!    once discarded, to private zeros.
 //! 2. A view is only made of bytes below the `known` length, to which the file was seen to reach, and outside
 //!    of the guard pages; callers check that (`Join::check`).
 
@@ -13,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use memmap2::{MmapOptions, MmapRaw};
 use outlast_probe::sync::{AtomicU8, AtomicU64};
-use rustix::mm::{MprotectFlags, mprotect};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 
 use crate::layout::PAGE_BYTES;
 
@@ -40,6 +41,17 @@ impl Mapping {
             unsafe { mprotect(page.cast(), PAGE_BYTES as usize, MprotectFlags::empty()) }?;
         }
         Ok(Self { raw, writable })
+    }
+
+    /// Lets go of the file's pages: private zeros take their place, for views that are still in use.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        let access = if self.writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        let start = self.raw.as_mut_ptr().cast();
+        // SAFETY: replaces, in one step, exactly the pages of a mapping that is ours by invariant 1. Views of it are
+        // of atomics, for which zeros are as good as any other value that somebody may store at any time.
+        unsafe { mmap_anonymous(start, self.raw.len(), access, flags) }?;
+        Ok(())
     }
 
     /// Whether it may be written.
