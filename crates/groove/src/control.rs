@@ -185,7 +185,8 @@ impl Control {
         let joiners = self.region.joiners();
         let joiner = self.identity_in(&joiners)?;
         let words = self.words();
-        for seat in 0..SEAT_MAX {
+        // Every other one first: processors fetch cache lines in pairs, and each seat is written in every call.
+        for seat in (0..SEAT_MAX).step_by(2).chain((1..SEAT_MAX).step_by(2)) {
             let at = seat_at(seat) + seat::OWNER;
             // Relaxed: acted upon only by an exchange of the very value.
             let before = words.load(at, Ordering::Relaxed);

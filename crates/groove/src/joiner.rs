@@ -209,8 +209,8 @@ impl Joiner {
             }
             let before = slot::give_back(&words, place, slot, Descriptor::free(word.generation()));
             let before = before.map_err(|found| volume.fault(FaultKind::Overlap, place.word, 0, found.0))?;
-            let is_current = desk.current[class].is_some_and(|current| current.place == place);
-            if before.free() == 0 && !is_current {
+            let is_current = || desk.current[class].is_some_and(|current| current.place == place);
+            if before.free() == 0 && !is_current() {
                 volume.bits(home).set(&words, shape.superblock_in_level(home.level, root, superblock));
             }
             return Ok(());

@@ -181,6 +181,7 @@ impl Volume {
     }
 
     /// The descriptor of a block.
+    #[inline]
     pub(crate) fn descriptor(&self, root: u32, offset: u32) -> Descriptor {
         // Acquire: partner is the Release of `slot::commit`.
         Descriptor(self.words().load(self.geometry.descriptor_at(root, offset), Ordering::Acquire))

@@ -120,28 +120,39 @@ fn against_swaps(context: &Context, work: &mut impl Work) -> Result<Pairs, End> 
     )
 }
 
-/// Nanoseconds that each step takes of each of two threads at work, against one of them alone.
+/// How long a step takes the slower of two threads at work, against one of them alone.
 fn two_against_one<W: Work>(context: &Context, both: &mut [W; 2], mut one: W) -> Result<Pairs, End> {
-    let each = |counts: &[u64]| SPAN.div_f64(*counts.iter().min().unwrap_or(&1) as f64);
-    pairs(context, || Ok(each(&together(both)?)), || Ok(each(&together(std::slice::from_mut(&mut one))?)))
+    pairs(context, || together(both), || together(std::slice::from_mut(&mut one)))
 }
 
-/// How many steps each thread makes in one span.
-fn together<W: Work>(all: &mut [W]) -> Result<Vec<u64>, End> {
-    let end = Instant::now() + SPAN;
-    let until = |work: &mut W| {
-        let mut count = 0;
-        while Instant::now() < end {
+/// How long the calling thread has been running.
+fn cpu_time() -> Result<Duration, End> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+    Ok(time.doing("asking for the time of a thread")?.into())
+}
+
+/// How long a step takes the slowest thread, of the time that it has a core; all are there before the first begins.
+fn together<W: Work>(all: &mut [W]) -> Result<Duration, End> {
+    let barrier = std::sync::Barrier::new(all.len());
+    let work = |work: &mut W| {
+        barrier.wait();
+        let (begin, busy, mut count) = (Instant::now(), cpu_time()?, 0);
+        while begin.elapsed() < SPAN || count == 0 {
             work.steps(64)?;
             count += 64;
         }
-        Ok(count)
+        Ok((cpu_time()? - busy).div_f64(f64::from(count)))
     };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = all.iter_mut().map(|work| scope.spawn(move || until(work))).collect();
-        let panicked = |_| End::Failed("a thread panicked".into());
-        handles.into_iter().map(|handle| handle.join().map_err(panicked)?).collect()
-    })
+    let times: Vec<Result<Duration, End>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = all.iter_mut().map(|one| scope.spawn(|| work(one))).collect();
+        let panicked = |_| Err(End::Failed("a thread panicked".into()));
+        handles.into_iter().map(|handle| handle.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut slowest = Duration::ZERO;
+    for time in times {
+        slowest = slowest.max(time?);
+    }
+    Ok(slowest)
 }
 
 fn in_yardsticks(found: &Pairs) -> Spread {

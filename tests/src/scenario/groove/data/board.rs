@@ -177,9 +177,9 @@ impl Board {
         Some(grown)
     }
 
-    /// Whether no volume is left to be added.
-    pub fn is_grown(&self) -> bool {
-        self.load(AVAILABLE) == 0
+    /// The volumes that are left to be added, a bit for each.
+    pub fn available(&self) -> u64 {
+        self.load(AVAILABLE)
     }
 
     /// Tries the lock of a slot for a worker, whose number is not 0.

@@ -209,6 +209,7 @@ impl<'a> Hand<'a> {
         let mut entry = self.drawn();
         slot.set(&entry, Phase::Allocating);
         loop {
+            let available = self.board.available();
             match self.joiner.alloc(entry.size_bytes, entry.align, entry.tag) {
                 Ok(reference) => {
                     entry.reference = reference;
@@ -216,7 +217,7 @@ impl<'a> Hand<'a> {
                 }
                 Err(AllocError::Full { .. }) => {
                     self.account.full += 1;
-                    if !self.grow()? {
+                    if !self.grow()? && available == self.board.available() {
                         self.account.none_left += 1;
                         self.must_free = true;
                         slot.set_phase(Phase::Empty);
@@ -247,7 +248,7 @@ impl<'a> Hand<'a> {
         Entry { reference: ObjRef::NULL, align, size_bytes, tag, worker: self.worker }
     }
 
-    /// Whether it is worth while to try again: a volume was added, by this worker or by another.
+    /// Whether it is worth while to try again: a volume was added, or another worker is adding one.
     fn grow(&mut self) -> Result<bool, End> {
         let random = self.draw.word();
         let add = |number: u64| match self.groove.add_volume(&number.to_le_bytes()) {
@@ -264,7 +265,7 @@ impl<'a> Hand<'a> {
             None => {
                 // Another worker is adding one.
                 std::thread::yield_now();
-                Ok(!self.board.is_grown())
+                Ok(self.board.available() != 0)
             }
         }
     }
