@@ -353,8 +353,8 @@ impl Joiner {
         let at = range(volume, &target, start, into.len() as u64, limit(volume, &target))?;
         let data = volume.data(at, into.len() as u64)?;
         data.read(0, into).map_err(|error| AccessError::Region(error.into()))?;
-        // Acquire: the copy comes before the second look; partner is the Release of `slot::begin_free`, after which
-        // others write here.
+        // Acquire: the copy comes before the second look; partner is the fence of `write_within`: whoever has read a
+        // byte of the next object sees that this one is gone.
         fence(Ordering::Acquire);
         if volume.descriptor(root, offset) == word {
             return Ok(());
@@ -394,6 +394,9 @@ impl Joiner {
         let volume = self.volume_of(&desk, reference)?;
         let at = range(volume, &target, start, from.len() as u64, limit(volume, &target))?;
         let data = volume.data(at, from.len() as u64)?;
+        // Release: partner is the fence of `read_within`. That the object is live is known here, so who reads a byte
+        // of it knows that the one before is not.
+        fence(Ordering::Release);
         Ok(data.write(0, from).map_err(|error| AccessError::Region(error.into()))?)
     }
 

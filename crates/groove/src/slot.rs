@@ -164,8 +164,9 @@ fn clear_bit<M: Mem>(mem: &M, place: Place, mut seen: Slots, slot: u32) -> bool 
 /// Makes a held slot an object; the moment of the second store is when it exists.
 #[inline]
 pub(crate) fn commit<M: Mem>(mem: &M, held: Held, live: Descriptor, tag: u64) {
-    // Relaxed: ordered by the store below.
-    mem.store(held.at + 1, tag, Ordering::Relaxed);
+    // Release: partner is the Acquire fence of who looks at the object that was here before: having read this tag,
+    // its second look at the descriptor sees that the object is gone.
+    mem.store(held.at + 1, tag, Ordering::Release);
     crash_fence();
     // Release: partner is the Acquire of whoever reads the object by a reference.
     mem.store(held.at, live.0, Ordering::Release);
@@ -245,8 +246,9 @@ fn unused<M: Mem>(mem: &M, place: Place, slot_count: u32, first: Option<Descript
         return None;
     }
     let is_unused = |slot: u32| {
-        // Relaxed: a retired descriptor never changes again.
-        let load = || Descriptor(mem.load(place.descriptor(slot), Ordering::Relaxed));
+        // Acquire: partner is the Release of `retire`, so that what its last owner did to the slot comes before
+        // what the next owner of the whole does.
+        let load = || Descriptor(mem.load(place.descriptor(slot), Ordering::Acquire));
         slots.has(slot) || first.filter(|_| slot == 0).unwrap_or_else(load).state() == State::Retired
     };
     (0..slot_count).all(is_unused).then_some(slots)
