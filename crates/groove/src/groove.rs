@@ -266,7 +266,7 @@ impl Groove {
             return Err(VolumeError::HoldsObjects { index, objects });
         }
         inner.control.commit(index, Entry { state: DRAINING, ..entry });
-        inner.adopt(&mapped)?;
+        inner.adopt()?;
         let seat = inner.control.take_seat()?;
         trim::trim(volume, &inner.control, seat);
         inner.control.leave_seat(seat);

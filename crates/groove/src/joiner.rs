@@ -79,7 +79,7 @@ impl Joiner {
         let mapped = inner.up_to_date()?;
         let claim = match inner.control.take_seat() {
             Err(AccessError::Seats { .. }) => {
-                inner.adopt(&mapped)?;
+                inner.adopt()?;
                 inner.control.take_seat()?
             }
             other => other?,
@@ -152,7 +152,7 @@ impl Joiner {
             return Ok(Some(found));
         }
         // What the dead had in hand may be what keeps a superblock from being given back.
-        self.inner.adopt(&desk.mapped)?;
+        self.inner.adopt()?;
         self.trim_all(desk);
         Ok(Search::new(&self.inner, self.claim, desk).take(class, true)?)
     }

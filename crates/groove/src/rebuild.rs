@@ -228,7 +228,7 @@ fn apply(volume: &Volume, plan: &Plan) {
     for at in (geometry.descriptors_at()..geometry.table_words()).step_by(DESCRIPTOR_WORDS) {
         let word = Descriptor(words.load(at, Ordering::Relaxed));
         if matches!(word.state(), State::Held | State::Freeing) {
-            store(at, Descriptor::free(word.generation()).0);
+            store(at, word.let_go_of().0);
         }
     }
     outlast_probe::probe!("groove.rebuild.descriptors");
