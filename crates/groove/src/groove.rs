@@ -371,7 +371,12 @@ impl Inner {
             tries += 1;
             let epoch = self.control.epoch();
             if mapped.epoch == epoch {
-                return Ok(mapped.clone());
+                if (0..VOLUME_MAX).all(|index| self.is_as_mapped(&mapped, index)) {
+                    return Ok(mapped.clone());
+                }
+                // Who changed the table has not raised the epoch, and may have died before it could.
+                self.control.raise_epoch();
+                continue;
             }
             let done = self.map_all(&mut mapped);
             // A volume that was removed while it was being mapped is no error: look again.
@@ -380,7 +385,19 @@ impl Inner {
                 Err(error) if self.control.epoch() == epoch || TRIES < tries => return Err(error),
                 Err(_) => {}
             }
+            // Only somebody hostile changes the table that often; it was so at that epoch.
+            if TRIES < tries {
+                return Ok(mapped.clone());
+            }
         }
+    }
+
+    /// Whether a volume is mapped as its entry in the table says.
+    pub(crate) fn is_as_mapped(&self, mapped: &Mapped, index: usize) -> bool {
+        let entry = self.control.entry(index);
+        let region = matches!(entry.state, IN_USE | DRAINING).then_some(entry.region);
+        let here = mapped.volume(index).map(|volume| volume.region.id());
+        region == here && mapped.open.contains(&index) == (entry.state == IN_USE)
     }
 
     fn map_all(&self, mapped: &mut Mapped) -> Result<(), AccessError> {
@@ -419,5 +436,46 @@ impl Inner {
     #[inline]
     pub(crate) fn announce(&self, claim: Claim, volume: usize, descriptor_at: usize) {
         self.control.announce(claim, volume, descriptor_at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::control;
+
+    fn ground() -> (tempfile::TempDir, Domain, RegionName, Groove) {
+        let directory = tempfile::tempdir().unwrap();
+        let domain = Domain::open(&directory.path().join("domain")).unwrap();
+        let name = "g".parse().unwrap();
+        let groove = Groove::create(&domain, &name, &CreateOptions { volume_bytes: 2 << 20 }).unwrap();
+        (directory, domain, name, groove)
+    }
+
+    /// Adds a volume as who is killed after the entry was stored and before the epoch went up.
+    fn add_untold(groove: &Groove) -> usize {
+        let epoch = groove.inner.control.epoch();
+        let index = groove.add_volume(b"").unwrap();
+        groove.inner.control.words().store(control::EPOCH, epoch, Ordering::Relaxed);
+        index
+    }
+
+    #[test]
+    fn a_volume_that_nobody_was_told_of_is_found() {
+        let (_directory, domain, name, groove) = ground();
+        let joiner = groove.joiner().unwrap();
+        let index = add_untold(&Groove::open(&domain, &name).unwrap());
+        let late = Groove::open(&domain, &name).unwrap().joiner().unwrap();
+        let object = late.alloc(100, 0, 7).unwrap();
+        assert_eq!(object.volume(), index);
+        assert_eq!(joiner.info(object).unwrap().tag, 7);
+    }
+
+    #[test]
+    fn room_that_nobody_was_told_of_is_found() {
+        let (_directory, domain, name, groove) = ground();
+        let joiner = groove.joiner().unwrap();
+        let index = add_untold(&Groove::open(&domain, &name).unwrap());
+        assert_eq!(joiner.alloc(100, 0, 7).unwrap().volume(), index);
     }
 }

@@ -153,6 +153,9 @@ impl Joiner {
         }
         // What the dead had in hand may be what keeps a superblock from being given back.
         self.inner.adopt()?;
+        // Whoever added a volume may have died before it told.
+        self.inner.up_to_date()?;
+        self.notice_changes(desk)?;
         self.trim_all(desk);
         Ok(Search::new(&self.inner, self.claim, desk).take(class, true)?)
     }
@@ -248,7 +251,11 @@ impl Joiner {
         if let Some(target) = self.look(desk, reference).filter(|found| found.is_live(reference)) {
             return Ok(target);
         }
-        // What this process has mapped may be a volume that is gone.
+        // What this process has mapped may be a volume that is gone; and whoever added one may have died before it
+        // told.
+        if !self.inner.is_as_mapped(&desk.mapped, reference.volume()) {
+            self.inner.up_to_date()?;
+        }
         if self.notice_changes(desk)?
             && let Some(target) = self.look(desk, reference).filter(|found| found.is_live(reference))
         {
