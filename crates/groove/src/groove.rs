@@ -133,9 +133,19 @@ impl Groove {
     /// # Errors
     /// [`AccessError::Region`] as [`Region::open`]; [`AccessError::Corrupt`].
     pub fn open(domain: &Domain, name: &RegionName) -> Result<Self, AccessError> {
-        let groove = Self::of(domain, name, Control::open(domain, name)?);
-        groove.refresh()?;
-        Ok(groove)
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let groove = Self::of(domain, name, Control::open(domain, name)?);
+            groove.refresh()?;
+            // A rebuild puts another control region in this one's place before it opens the volumes.
+            if Control::open(domain, name)?.region.id() == groove.inner.control.region.id() {
+                return Ok(groove);
+            }
+            if TRIES < tries {
+                return Err(AccessError::Rebuilding { volume: 0 });
+            }
+        }
     }
 
     pub(crate) fn of(domain: &Domain, name: &RegionName, control: Control) -> Self {
