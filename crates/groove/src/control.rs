@@ -241,6 +241,8 @@ impl Control {
     #[inline]
     pub(crate) fn announce(&self, claim: Claim, volume: usize, descriptor_at: usize) {
         let at = seat_at(claim.seat() as usize) + seat::INTENT;
+        // What was held before has been let go: the compiler must not put this store before that one.
+        crash_fence();
         // Relaxed: read by others only when the owner is dead.
         self.words().store(at, (volume as u64 + 1) << 32 | descriptor_at as u64, Ordering::Relaxed);
     }

@@ -212,7 +212,8 @@ impl Joiner {
             }
             let before = slot::give_back(&words, place, slot, Descriptor::free(word.generation()));
             let before = before.map_err(|found| volume.fault(FaultKind::Overlap, place.word, 0, found.0))?;
-            let is_current = desk.current[class].is_some_and(|current| current.place == place);
+            let is_here = |current: Current| (current.volume, current.place) == (volume.index, place);
+            let is_current = desk.current[class].is_some_and(is_here);
             if before.free() == 0 && !is_current {
                 volume.bits(home).set(&words, shape.superblock_in_level(home.level, root, superblock));
             }

@@ -107,8 +107,9 @@ pub(crate) fn take<M: Mem>(
         match before.state() {
             State::Free => {}
             State::Retired => {
-                // For ever, so the bit is of no use; what stands there if it cannot be cleared now is seen next.
+                // For ever, so the bit is of no use.
                 clear_bit(mem, place, slots, slot);
+                tried |= 1 << slot;
                 continue;
             }
             State::Held | State::Freeing => {
@@ -141,6 +142,12 @@ pub(crate) fn take<M: Mem>(
             return Ok(held);
         }
         let_go(mem, held);
+        // Somebody had taken the slot before it was held here. Its bit is seen again if it has come back since, and
+        // only somebody hostile makes it come and go like that.
+        failed += 1;
+        if TRIES < failed {
+            tried |= 1 << slot;
+        }
     }
 }
 
