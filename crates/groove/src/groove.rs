@@ -275,9 +275,10 @@ impl Groove {
         if objects != 0 {
             return Err(VolumeError::HoldsObjects { index, objects });
         }
-        inner.control.commit(index, Entry { state: DRAINING, ..entry });
         inner.adopt()?;
         let seat = inner.control.take_seat()?;
+        // From here on nothing fails before the volume is gone, or is as it was.
+        inner.control.commit(index, Entry { state: DRAINING, ..entry });
         trim::trim(volume, &inner.control, seat);
         inner.control.leave_seat(seat);
         if !close_roots(volume) {
@@ -452,7 +453,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::control;
+    use crate::layout::{SEAT_MAX, control};
 
     fn ground() -> (tempfile::TempDir, Domain, RegionName, Groove) {
         let directory = tempfile::tempdir().unwrap();
@@ -487,5 +488,17 @@ mod tests {
         let joiner = groove.joiner().unwrap();
         let index = add_untold(&Groove::open(&domain, &name).unwrap());
         assert_eq!(joiner.alloc(100, 0, 7).unwrap().volume(), index);
+    }
+
+    /// No seat is free for the removal.
+    #[test]
+    fn a_volume_that_cannot_be_removed_is_as_it_was() {
+        let (_directory, _domain, _name, groove) = ground();
+        groove.add_volume(b"").unwrap();
+        let joiners: Vec<_> = (0..SEAT_MAX).map(|_| groove.joiner().unwrap()).collect();
+        let refused = groove.remove_volume(0);
+        assert!(matches!(refused, Err(VolumeError::Access(AccessError::Seats { .. }))), "{refused:?}");
+        assert!(!groove.volumes().unwrap()[0].is_draining);
+        joiners[0].alloc(100, 0, 0).unwrap();
     }
 }
