@@ -14,7 +14,7 @@ use outlast_shm::{JoinerInfo, Liveness};
 use crate::class::Home;
 use crate::control::{Control, Owner};
 use crate::error::AccessError;
-use crate::groove::{Groove, Inner, Mapped};
+use crate::groove::{Groove, Inner};
 use crate::layout::SEAT_MAX;
 use crate::slot;
 use crate::verify::below;
@@ -40,19 +40,25 @@ impl Groove {
     /// # Errors
     /// [`AccessError::Region`] if a volume cannot be mapped.
     pub fn adopt(&self) -> Result<Adopted, AccessError> {
-        self.inner.adopt(&self.inner.up_to_date()?)
+        self.inner.adopt()
     }
 }
 
 impl Inner {
-    pub(crate) fn adopt(&self, mapped: &Mapped) -> Result<Adopted, AccessError> {
+    pub(crate) fn adopt(&self) -> Result<Adopted, AccessError> {
         let mut adopted = Adopted::default();
         // Seats first: whoever had one by then was in the joiner table before it was read.
         let taken = |seat| self.control.seat_owner(seat).map(|owner| (seat, owner));
         let taken: Vec<(u32, Owner)> = (0..SEAT_MAX as u32).filter_map(taken).collect();
         let joiners = self.control.region.joiners();
+        let dead: Vec<_> = taken.into_iter().filter(|(_, owner)| is_dead(*owner, &joiners)).collect();
+        if dead.is_empty() {
+            return Ok(adopted);
+        }
         let here = self.control.identity_in(&joiners)?;
-        for (seat, owner) in taken.into_iter().filter(|(_, owner)| is_dead(*owner, &joiners)) {
+        // Now that they are dead: a volume in which they hold something is in the table, and stays.
+        let mapped = self.up_to_date()?;
+        for (seat, owner) in dead {
             let Some(owner) = self.control.take_over_seat(seat, owner, here) else { continue };
             outlast_probe::probe!("groove.adopt.taken_over", seat);
             let claim = Claim::new(seat, owner.sequence(), 0);
@@ -92,11 +98,12 @@ fn finish(volume: &Volume, at: usize, claim: Claim) -> Option<State> {
     let home = shape.home(class);
     let first = home.superblock_of(offset);
     let slot = home.slot_of(first, offset)?;
-    if word.state() == State::Freeing && word.generation() == u32::MAX {
+    // One that is held and used up was retired, and is the first of a superblock that was being given back.
+    let after = word.let_go_of();
+    if word.state() == State::Freeing && after.state() == State::Retired {
         slot::retire(&words, at);
         return Some(word.state());
     }
-    let after = Descriptor::free(word.generation());
     let place = volume.place(class, home, root, first);
     let owes_bit = below(volume, class, root, offset).is_none();
     match owes_bit.then(|| slot::give_back(&words, place, slot, after)) {
@@ -124,5 +131,74 @@ impl Control {
     fn intent(&self, claim: Claim) -> (usize, usize) {
         let word = self.intent_word(claim);
         (((word >> 32) as usize).wrapping_sub(1), word as u32 as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outlast_shm::Domain;
+
+    use super::*;
+    use crate::groove::CreateOptions;
+    use crate::layout::{seat, seat_at};
+    use crate::object::ObjRef;
+
+    const SEAT: u32 = 9;
+
+    /// Gives a seat to a process that there is not, which has announced a descriptor.
+    fn seat_of_the_dead(groove: &Groove, volume: usize, at: usize) -> Claim {
+        let control = &groove.inner.control;
+        let owner = 1 << 63 | 200 << 48 | 7 << 32 | 1;
+        control.words().store(seat_at(SEAT as usize) + seat::OWNER, owner, Ordering::Relaxed);
+        let claim = Claim::new(SEAT, 1, 0);
+        control.announce(claim, volume, at);
+        claim
+    }
+
+    fn ground() -> (tempfile::TempDir, Domain, Groove) {
+        let directory = tempfile::tempdir().unwrap();
+        let domain = Domain::open(&directory.path().join("domain")).unwrap();
+        let options = CreateOptions { volume_bytes: 2 << 20 };
+        let groove = Groove::create(&domain, &"g".parse().unwrap(), &options).unwrap();
+        groove.add_volume(b"").unwrap();
+        (directory, domain, groove)
+    }
+
+    /// The volume came after this process had looked at the table of volumes last.
+    #[test]
+    fn what_is_held_in_a_volume_that_is_new_here_is_let_go() {
+        let (_directory, domain, groove) = ground();
+        let other = Groove::open(&domain, &"g".parse().unwrap()).unwrap();
+        let index = other.add_volume(b"").unwrap();
+        let mapped = other.inner.up_to_date().unwrap();
+        let volume = mapped.volume(index).unwrap();
+        let at = volume.geometry.descriptor_at(0, 0);
+        let claim = seat_of_the_dead(&groove, index, at);
+        volume.words().store(at, Descriptor::held(3, claim).0, Ordering::Relaxed);
+        let found = groove.inner.adopt().unwrap();
+        assert_eq!(found, Adopted { seats: 1, undone: 1, finished_frees: 0 });
+        assert_eq!(volume.descriptor(0, 0), Descriptor::free(3));
+    }
+
+    /// Its owner died while it gave a superblock back whose first slot is retired.
+    #[test]
+    fn what_was_retired_stays_so() {
+        let (_directory, _domain, groove) = ground();
+        let joiner = groove.joiner().unwrap();
+        let object = joiner.alloc(1, 0, 0).unwrap();
+        let mapped = groove.inner.up_to_date().unwrap();
+        let volume = mapped.volume(0).unwrap();
+        let (root, offset) = volume.locate(object).unwrap();
+        let at = volume.geometry.descriptor_at(root, offset);
+        let last = volume.descriptor(root, offset).with_generation(u32::MAX);
+        volume.words().store(at, last.0, Ordering::Relaxed);
+        joiner.free(ObjRef::new(0, root, offset, u32::MAX)).unwrap();
+        assert_eq!(volume.descriptor(root, offset), Descriptor::retired());
+        let parent = volume.geometry.shape.home(0).parent;
+        let claim = seat_of_the_dead(&groove, 0, at).with_class(parent);
+        volume.words().store(at, Descriptor::held(u32::MAX, claim).0, Ordering::Relaxed);
+        assert_eq!(groove.adopt().unwrap().undone, 1);
+        assert_eq!(volume.descriptor(root, offset), Descriptor::retired());
+        assert_eq!(groove.verify().unwrap().faults, vec![]);
     }
 }

@@ -137,7 +137,8 @@ impl Control {
     pub(crate) fn lock(&self) -> Result<LockGuard<'_>, AccessError> {
         let mut guard = self.region.lock(LOCK_TIMEOUT)?;
         if guard.needs_recovery() {
-            // Each change is one store: there is nothing to mend.
+            // Each change is one store: there is nothing to mend, but others may not have been told of it.
+            self.raise_epoch();
             guard.mark_recovered();
         }
         Ok(guard)
@@ -170,8 +171,13 @@ impl Control {
         store_entry(&words, index, entry);
         outlast_probe::probe!("groove.volumes.committed", index as u64);
         crash_fence();
+        self.raise_epoch();
+    }
+
+    /// Tells everybody to read the table of volumes again.
+    pub(crate) fn raise_epoch(&self) {
         // Release: partner is the Acquire of `epoch`.
-        words.fetch_add(control::EPOCH, 1, Ordering::Release);
+        self.words().fetch_add(control::EPOCH, 1, Ordering::Release);
     }
 
     /// This process among those of the joiner table.
@@ -236,6 +242,8 @@ impl Control {
     #[inline]
     pub(crate) fn announce(&self, claim: Claim, volume: usize, descriptor_at: usize) {
         let at = seat_at(claim.seat() as usize) + seat::INTENT;
+        // What was held before has been let go: the compiler must not put this store before that one.
+        crash_fence();
         // Relaxed: read by others only when the owner is dead.
         self.words().store(at, (volume as u64 + 1) << 32 | descriptor_at as u64, Ordering::Relaxed);
     }

@@ -133,9 +133,19 @@ impl Groove {
     /// # Errors
     /// [`AccessError::Region`] as [`Region::open`]; [`AccessError::Corrupt`].
     pub fn open(domain: &Domain, name: &RegionName) -> Result<Self, AccessError> {
-        let groove = Self::of(domain, name, Control::open(domain, name)?);
-        groove.refresh()?;
-        Ok(groove)
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let groove = Self::of(domain, name, Control::open(domain, name)?);
+            groove.refresh()?;
+            // A rebuild puts another control region in this one's place before it opens the volumes.
+            if Control::open(domain, name)?.region.id() == groove.inner.control.region.id() {
+                return Ok(groove);
+            }
+            if TRIES < tries {
+                return Err(AccessError::Rebuilding { volume: 0 });
+            }
+        }
     }
 
     pub(crate) fn of(domain: &Domain, name: &RegionName, control: Control) -> Self {
@@ -265,9 +275,10 @@ impl Groove {
         if objects != 0 {
             return Err(VolumeError::HoldsObjects { index, objects });
         }
-        inner.control.commit(index, Entry { state: DRAINING, ..entry });
-        inner.adopt(&mapped)?;
+        inner.adopt()?;
         let seat = inner.control.take_seat()?;
+        // From here on nothing fails before the volume is gone, or is as it was.
+        inner.control.commit(index, Entry { state: DRAINING, ..entry });
         trim::trim(volume, &inner.control, seat);
         inner.control.leave_seat(seat);
         if !close_roots(volume) {
@@ -371,7 +382,12 @@ impl Inner {
             tries += 1;
             let epoch = self.control.epoch();
             if mapped.epoch == epoch {
-                return Ok(mapped.clone());
+                if (0..VOLUME_MAX).all(|index| self.is_as_mapped(&mapped, index)) {
+                    return Ok(mapped.clone());
+                }
+                // Who changed the table has not raised the epoch, and may have died before it could.
+                self.control.raise_epoch();
+                continue;
             }
             let done = self.map_all(&mut mapped);
             // A volume that was removed while it was being mapped is no error: look again.
@@ -380,7 +396,19 @@ impl Inner {
                 Err(error) if self.control.epoch() == epoch || TRIES < tries => return Err(error),
                 Err(_) => {}
             }
+            // Only somebody hostile changes the table that often; it was so at that epoch.
+            if TRIES < tries {
+                return Ok(mapped.clone());
+            }
         }
+    }
+
+    /// Whether a volume is mapped as its entry in the table says.
+    pub(crate) fn is_as_mapped(&self, mapped: &Mapped, index: usize) -> bool {
+        let entry = self.control.entry(index);
+        let region = matches!(entry.state, IN_USE | DRAINING).then_some(entry.region);
+        let here = mapped.volume(index).map(|volume| volume.region.id());
+        region == here && mapped.open.contains(&index) == (entry.state == IN_USE)
     }
 
     fn map_all(&self, mapped: &mut Mapped) -> Result<(), AccessError> {
@@ -419,5 +447,58 @@ impl Inner {
     #[inline]
     pub(crate) fn announce(&self, claim: Claim, volume: usize, descriptor_at: usize) {
         self.control.announce(claim, volume, descriptor_at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{SEAT_MAX, control};
+
+    fn ground() -> (tempfile::TempDir, Domain, RegionName, Groove) {
+        let directory = tempfile::tempdir().unwrap();
+        let domain = Domain::open(&directory.path().join("domain")).unwrap();
+        let name = "g".parse().unwrap();
+        let groove = Groove::create(&domain, &name, &CreateOptions { volume_bytes: 2 << 20 }).unwrap();
+        (directory, domain, name, groove)
+    }
+
+    /// Adds a volume as who is killed after the entry was stored and before the epoch went up.
+    fn add_untold(groove: &Groove) -> usize {
+        let epoch = groove.inner.control.epoch();
+        let index = groove.add_volume(b"").unwrap();
+        groove.inner.control.words().store(control::EPOCH, epoch, Ordering::Relaxed);
+        index
+    }
+
+    #[test]
+    fn a_volume_that_nobody_was_told_of_is_found() {
+        let (_directory, domain, name, groove) = ground();
+        let joiner = groove.joiner().unwrap();
+        let index = add_untold(&Groove::open(&domain, &name).unwrap());
+        let late = Groove::open(&domain, &name).unwrap().joiner().unwrap();
+        let object = late.alloc(100, 0, 7).unwrap();
+        assert_eq!(object.volume(), index);
+        assert_eq!(joiner.info(object).unwrap().tag, 7);
+    }
+
+    #[test]
+    fn room_that_nobody_was_told_of_is_found() {
+        let (_directory, domain, name, groove) = ground();
+        let joiner = groove.joiner().unwrap();
+        let index = add_untold(&Groove::open(&domain, &name).unwrap());
+        assert_eq!(joiner.alloc(100, 0, 7).unwrap().volume(), index);
+    }
+
+    /// No seat is free for the removal.
+    #[test]
+    fn a_volume_that_cannot_be_removed_is_as_it_was() {
+        let (_directory, _domain, _name, groove) = ground();
+        groove.add_volume(b"").unwrap();
+        let joiners: Vec<_> = (0..SEAT_MAX).map(|_| groove.joiner().unwrap()).collect();
+        let refused = groove.remove_volume(0);
+        assert!(matches!(refused, Err(VolumeError::Access(AccessError::Seats { .. }))), "{refused:?}");
+        assert!(!groove.volumes().unwrap()[0].is_draining);
+        joiners[0].alloc(100, 0, 0).unwrap();
     }
 }

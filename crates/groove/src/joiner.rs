@@ -79,7 +79,7 @@ impl Joiner {
         let mapped = inner.up_to_date()?;
         let claim = match inner.control.take_seat() {
             Err(AccessError::Seats { .. }) => {
-                inner.adopt(&mapped)?;
+                inner.adopt()?;
                 inner.control.take_seat()?
             }
             other => other?,
@@ -152,7 +152,10 @@ impl Joiner {
             return Ok(Some(found));
         }
         // What the dead had in hand may be what keeps a superblock from being given back.
-        self.inner.adopt(&desk.mapped)?;
+        self.inner.adopt()?;
+        // Whoever added a volume may have died before it told.
+        self.inner.up_to_date()?;
+        self.notice_changes(desk)?;
         self.trim_all(desk);
         Ok(Search::new(&self.inner, self.claim, desk).take(class, true)?)
     }
@@ -209,7 +212,8 @@ impl Joiner {
             }
             let before = slot::give_back(&words, place, slot, Descriptor::free(word.generation()));
             let before = before.map_err(|found| volume.fault(FaultKind::Overlap, place.word, 0, found.0))?;
-            let is_current = || desk.current[class].is_some_and(|current| current.place == place);
+            let is_here = |current: Current| (current.volume, current.place) == (volume.index, place);
+            let is_current = || desk.current[class].is_some_and(is_here);
             if before.free() == 0 && !is_current() {
                 volume.bits(home).set(&words, shape.superblock_in_level(home.level, root, superblock));
             }
@@ -248,7 +252,11 @@ impl Joiner {
         if let Some(target) = self.look(desk, reference).filter(|found| found.is_live(reference)) {
             return Ok(target);
         }
-        // What this process has mapped may be a volume that is gone.
+        // What this process has mapped may be a volume that is gone; and whoever added one may have died before it
+        // told.
+        if !self.inner.is_as_mapped(&desk.mapped, reference.volume()) {
+            self.inner.up_to_date()?;
+        }
         if self.notice_changes(desk)?
             && let Some(target) = self.look(desk, reference).filter(|found| found.is_live(reference))
         {
@@ -353,8 +361,8 @@ impl Joiner {
         let at = range(volume, &target, start, into.len() as u64, limit(volume, &target))?;
         let data = volume.data(at, into.len() as u64)?;
         data.read(0, into).map_err(|error| AccessError::Region(error.into()))?;
-        // Acquire: the copy comes before the second look; partner is the Release of `slot::begin_free`, after which
-        // others write here.
+        // Acquire: the copy comes before the second look; partner is the fence of `write_within`: whoever has read a
+        // byte of the next object sees that this one is gone.
         fence(Ordering::Acquire);
         if volume.descriptor(root, offset) == word {
             return Ok(());
@@ -394,6 +402,9 @@ impl Joiner {
         let volume = self.volume_of(&desk, reference)?;
         let at = range(volume, &target, start, from.len() as u64, limit(volume, &target))?;
         let data = volume.data(at, from.len() as u64)?;
+        // Release: partner is the fence of `read_within`. That the object is live is known here, so who reads a byte
+        // of it knows that the one before is not.
+        fence(Ordering::Release);
         Ok(data.write(0, from).map_err(|error| AccessError::Region(error.into()))?)
     }
 

@@ -200,6 +200,35 @@ fn double_free(flaw: Flaw) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
+/// One thread looks at an object as `Joiner::info` and `Joiner::read` do, while another frees it and allocates and
+/// writes the next one in its place.
+fn second_look(flaw: Flaw) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        let live = Descriptor::live(7, 0, 0);
+        let mem = Modelled::new(&[Slots::new(CLASS, 0).0, 0, live.0, 1, 0, 0, 1, 0], flaw);
+        let writer = thread::spawn({
+            let mem = Arc::clone(&mem);
+            move || {
+                let claim = claim(1, CLASS);
+                slot::begin_free(&*mem, FIRST, live, claim).expect("the object is this thread's");
+                slot::give_back(&*mem, CHILD_PLACE, 0, Descriptor::free(7)).expect("the bit is clear");
+                let held = slot::take(&*mem, CHILD_PLACE, claim, |_| {}).expect("nobody else takes any");
+                slot::commit(&*mem, held, Descriptor::live(8, 0, 0), 2);
+                if flaw != Flaw::Weak {
+                    loom::sync::atomic::fence(Ordering::Release);
+                }
+                mem.store(DATA, 2, Ordering::Relaxed);
+            }
+        });
+        let (tag, data) = (mem.load(FIRST + 1, Ordering::Relaxed), mem.load(DATA, Ordering::Relaxed));
+        loom::sync::atomic::fence(Ordering::Acquire);
+        if mem.load(FIRST, Ordering::Acquire) == live.0 {
+            assert_eq!((tag, data), (1, 1), "the next object's");
+        }
+        writer.join().expect("no panic");
+    }
+}
+
 /// The word that `Flaw::NoSecondLook` hides when it is looked at with a load: bits are at 0, their summary at 1.
 const WATCHED: usize = 0;
 const BITS: Bitset = Bitset { first: 0, words: 1 };
@@ -252,6 +281,16 @@ fn an_object_is_freed_once() {
 #[test]
 fn an_object_is_freed_once_canary() {
     must_fail(double_free(Flaw::Repeated));
+}
+
+#[test]
+fn a_second_look_sees_that_the_object_is_gone() {
+    explore(second_look(Flaw::None));
+}
+
+#[test]
+fn a_second_look_sees_that_the_object_is_gone_canary() {
+    must_fail(second_look(Flaw::Weak));
 }
 
 #[test]

@@ -8,14 +8,14 @@
 //! - No live descriptor, tag or byte of data is written: a rebuild can be killed and begun again, and finds the same.
 //! - It refuses, having changed nothing, if two objects cannot both be where they are.
 
-use outlast_probe::sync::{Ordering, crash_fence};
+use outlast_probe::sync::{Ordering, crash_fence, fence};
 use outlast_shm::{Domain, Region, RegionName};
 
-use crate::control::{Control, Entry, IN_USE};
+use crate::control::{Control, Entry, IN_USE, VACANT};
 use crate::error::{AccessError, CreateError, Fault, FaultKind};
 use crate::groove::{Groove, check_name};
 use crate::layout::{
-    CLASS_NONE, DESCRIPTOR_WORDS, HEAD_WORDS, LINE_WORDS, ROOT_COUNT, VOLUME_KIND, expect, head,
+    CLASS_NONE, DESCRIPTOR_WORDS, HEAD_WORDS, LINE_WORDS, ROOT_COUNT, VOLUME_KIND, VOLUME_MAX, expect, head,
 };
 use crate::verify::class_of;
 use crate::volume::{self, Volume, index_of_name, region_name};
@@ -48,50 +48,121 @@ impl Groove {
     /// [`CreateError::Mixed`]; [`AccessError::Corrupt`] if objects themselves are damaged.
     pub fn rebuild(domain: &Domain, name: &RegionName) -> Result<(Self, Rebuilt), CreateError> {
         check_name(name)?;
-        refuse_joiners(domain, name)?;
+        let before = open_control(domain, name)?;
         let volumes = open_all(domain, name)?;
         let Some(first) = volumes.first() else {
             return Err(CreateError::NoVolume { name: name.to_string() });
         };
-        let (id, geometry) = (Some(first.1), first.0.geometry);
+        let (id, geometry) = (first.1, first.0.geometry);
         for (volume, groove) in &volumes {
-            if Some(*groove) != id || volume.geometry.blocks_log2 != geometry.blocks_log2 {
+            if *groove != id || volume.geometry.blocks_log2 != geometry.blocks_log2 {
                 let name = region_name(name, volume.index)?.to_string();
                 return Err(CreateError::Mixed { name });
             }
         }
-        let results: Vec<Result<Rebuilt, AccessError>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                volumes.iter().map(|(volume, _)| scope.spawn(|| rebuild_volume(volume))).collect();
-            let panicked = |_| unreachable!("a rebuild does not panic, whatever the words hold");
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-        });
-        let mut sum = Rebuilt { volumes: volumes.len(), ..Rebuilt::default() };
-        for result in results {
-            let one = result?;
-            sum.objects += one.objects;
-            sum.undone_allocations += one.undone_allocations;
-            sum.finished_frees += one.finished_frees;
-            sum.retired_blocks += one.retired_blocks;
-        }
-        let entry = |volume: &Volume| Entry { state: IN_USE, region: volume.region.id(), base: volume.base };
-        let entries: Vec<_> = volumes.iter().map(|(volume, _)| (volume.index, entry(volume))).collect();
+        let closed = Closed::new(&volumes);
+        // Again, now that whoever comes is turned away: somebody may have come while the volumes were opened.
+        let regions = before.iter().map(|control| &control.region);
+        regions.chain(volumes.iter().map(|(volume, _)| &volume.region)).try_for_each(refuse_joiners)?;
+        let sum = rebuild_all(&volumes)?;
+        let entries = entries(&volumes, before.filter(|control| control.id == id).as_ref());
         outlast_probe::probe!("groove.rebuild.before_publish");
-        let control = Control::create(domain, name, geometry, id, &entries)?;
+        let control = Control::create(domain, name, geometry, Some(id), &entries)?;
+        // Not before: who still finds the old control region must not get in.
+        closed.open();
         let groove = Self::of(domain, name, control);
         groove.refresh()?;
         Ok((groove, sum))
     }
 }
 
-fn refuse_joiners(domain: &Domain, name: &RegionName) -> Result<(), CreateError> {
-    match Control::open(domain, name) {
-        Ok(control) if control.region.other_joiners() || 1 < control.region.handle_count() => {
-            Err(CreateError::Busy { name: name.to_string() })
-        }
-        // Missing or damaged: it is made anew.
-        _ => Ok(()),
+type Volumes = [(std::sync::Arc<Volume>, u128)];
+
+/// Volumes that turn everybody away; they are as they were before when it is dropped.
+struct Closed<'v> {
+    states: Vec<(&'v Volume, u64)>,
+}
+
+impl<'v> Closed<'v> {
+    fn new(volumes: &'v Volumes) -> Self {
+        let close = |(volume, _): &'v (std::sync::Arc<Volume>, u128)| {
+            let before = volume.state();
+            // Relaxed: ordered by the fence.
+            volume.words().store(head::STATE, volume::REBUILDING, Ordering::Relaxed);
+            (&**volume, before)
+        };
+        let states = volumes.iter().map(close).collect();
+        // Who joins looks at the state when it is in the joiner table; here it is the other way round. So one of the
+        // two sees the other.
+        fence(Ordering::SeqCst);
+        outlast_probe::probe!("groove.rebuild.begun");
+        Self { states }
     }
+
+    fn open(mut self) {
+        self.states.iter_mut().for_each(|(_, state)| *state = volume::OPEN);
+        drop(self);
+        outlast_probe::probe!("groove.rebuild.open");
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        crash_fence();
+        for (volume, state) in &self.states {
+            // Release: partner is the Acquire of `Volume::state`.
+            volume.words().store(head::STATE, *state, Ordering::Release);
+        }
+    }
+}
+
+/// Rebuilds every volume, each in a thread of its own.
+fn rebuild_all(volumes: &Volumes) -> Result<Rebuilt, AccessError> {
+    let results: Vec<Result<Rebuilt, AccessError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            volumes.iter().map(|(volume, _)| scope.spawn(|| rebuild_volume(volume))).collect();
+        let panicked = |_| unreachable!("a rebuild does not panic, whatever the words hold");
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut sum = Rebuilt { volumes: volumes.len(), ..Rebuilt::default() };
+    for result in results {
+        let one = result?;
+        sum.objects += one.objects;
+        sum.undone_allocations += one.undone_allocations;
+        sum.finished_frees += one.finished_frees;
+        sum.retired_blocks += one.retired_blocks;
+    }
+    Ok(sum)
+}
+
+/// The table of volumes. Where there is none, the generations that earlier ones have used up are carried over.
+fn entries(volumes: &Volumes, before: Option<&Control>) -> Vec<(usize, Entry)> {
+    let vacant = |index| {
+        let base = before.map_or(0, |control| control.base_of(index));
+        (index, Entry { state: VACANT, region: 0, base })
+    };
+    let mut entries: Vec<_> = (0..VOLUME_MAX).map(vacant).collect();
+    for (volume, _) in volumes {
+        let entry = Entry { state: IN_USE, region: volume.region.id(), base: volume.base };
+        entries[volume.index].1 = entry;
+    }
+    entries
+}
+
+/// The control region, if it is there and sound; otherwise it is made anew.
+fn open_control(domain: &Domain, name: &RegionName) -> Result<Option<Control>, CreateError> {
+    let control = Control::open(domain, name).ok();
+    control.iter().try_for_each(|control| refuse_joiners(&control.region))?;
+    Ok(control)
+}
+
+fn refuse_joiners(region: &Region) -> Result<(), CreateError> {
+    if region.other_joiners() || 1 < region.handle_count() {
+        return Err(CreateError::Busy {
+            name: region.name().map_or_else(String::new, |name| name.to_string()),
+        });
+    }
+    Ok(())
 }
 
 /// The volumes in the domain, each with the id of the groove that it is of.
@@ -102,9 +173,7 @@ fn open_all(domain: &Domain, name: &RegionName) -> Result<Vec<(std::sync::Arc<Vo
         let Some(index) = index else { continue };
         let of = region_name(name, index)?;
         let region = Region::open(domain, &of, &expect(VOLUME_KIND))?;
-        if region.other_joiners() || 1 < region.handle_count() {
-            return Err(CreateError::Busy { name: of.to_string() });
-        }
+        refuse_joiners(&region)?;
         let groove = volume::Identity::read(&region, index)?.groove;
         volumes.push((Volume::open(region, index, None)?, groove));
     }
@@ -213,9 +282,7 @@ fn apply(volume: &Volume, plan: &Plan) {
     let geometry = &volume.geometry;
     // Relaxed, all of this: nobody else is here, and nobody enters before the state says open.
     let store = |index: usize, value: u64| words.store(index, value, Ordering::Relaxed);
-    store(head::STATE, volume::REBUILDING);
     crash_fence();
-    outlast_probe::probe!("groove.rebuild.begun");
     (geometry.bits_at()..geometry.descriptors_at()).for_each(|index| store(index, 0));
     for (number, slots) in plan.superblocks.iter().enumerate() {
         let is_open_root = number < ROOT_COUNT as usize && *slots == Slots::NONE;
@@ -228,14 +295,10 @@ fn apply(volume: &Volume, plan: &Plan) {
     for at in (geometry.descriptors_at()..geometry.table_words()).step_by(DESCRIPTOR_WORDS) {
         let word = Descriptor(words.load(at, Ordering::Relaxed));
         if matches!(word.state(), State::Held | State::Freeing) {
-            store(at, Descriptor::free(word.generation()).0);
+            store(at, word.let_go_of().0);
         }
     }
     outlast_probe::probe!("groove.rebuild.descriptors");
-    crash_fence();
-    // Release: partner is the Acquire of `Volume::state`.
-    words.store(head::STATE, volume::OPEN, Ordering::Release);
-    outlast_probe::probe!("groove.rebuild.open");
 }
 
 fn set_bits(volume: &Volume, plan: &Plan) {
@@ -248,5 +311,74 @@ fn set_bits(volume: &Volume, plan: &Plan) {
             let number = shape.superblock_in_level(at.level, at.root, at.offset);
             volume.bits(home).set(&words, number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::groove::CreateOptions;
+
+    fn ground() -> (tempfile::TempDir, Domain, RegionName, Groove) {
+        let directory = tempfile::tempdir().unwrap();
+        let domain = Domain::open(&directory.path().join("domain")).unwrap();
+        let name = "g".parse().unwrap();
+        let groove = Groove::create(&domain, &name, &CreateOptions { volume_bytes: 2 << 20 }).unwrap();
+        groove.add_volume(b"").unwrap();
+        (directory, domain, name, groove)
+    }
+
+    /// Whoever comes while a rebuild looks at the volumes is turned away, and what it finds otherwise is as before.
+    #[test]
+    fn nobody_gets_in_while_a_rebuild_looks() {
+        let (_directory, domain, name, groove) = ground();
+        drop(groove);
+        let volumes = open_all(&domain, &name).unwrap();
+        let closed = Closed::new(&volumes);
+        let come = || Groove::open(&domain, &name);
+        assert!(matches!(come(), Err(AccessError::Rebuilding { volume: 0 })));
+        rebuild_all(&volumes).unwrap();
+        assert!(matches!(come(), Err(AccessError::Rebuilding { volume: 0 })), "the table is not there yet");
+        drop(closed);
+        drop(come().unwrap());
+        let closed = Closed::new(&volumes);
+        closed.open();
+        drop(come().unwrap());
+    }
+
+    #[test]
+    fn a_rebuild_that_refuses_leaves_what_was_there() {
+        let (_directory, domain, name, groove) = ground();
+        let object = groove.joiner().unwrap().alloc(100, 0, 1).unwrap();
+        let mapped = groove.inner.up_to_date().unwrap();
+        let volume = mapped.volume(0).unwrap();
+        let at = volume.geometry.descriptor_at(0, 79);
+        let words = volume.words();
+        words.store(at, 9, Ordering::Relaxed);
+        assert!(matches!(Groove::rebuild(&domain, &name), Err(CreateError::Busy { .. })));
+        drop((mapped, groove));
+        assert!(matches!(Groove::rebuild(&domain, &name), Err(CreateError::Access(AccessError::Corrupt(_)))));
+        let groove = Groove::open(&domain, &name).unwrap();
+        assert_eq!(groove.joiner().unwrap().info(object).unwrap().tag, 1);
+    }
+
+    #[test]
+    fn references_into_a_removed_volume_stay_stale() {
+        let (_directory, domain, name, groove) = ground();
+        groove.add_volume(b"").unwrap();
+        groove.drain(0).unwrap();
+        let joiner = groove.joiner().unwrap();
+        let object = joiner.alloc(100, 0, 1).unwrap();
+        joiner.free(object).unwrap();
+        groove.remove_volume(object.volume()).unwrap();
+        drop((joiner, groove));
+        let (groove, _) = Groove::rebuild(&domain, &name).unwrap();
+        assert_eq!(groove.add_volume(b"").unwrap(), object.volume());
+        groove.drain(0).unwrap();
+        let joiner = groove.joiner().unwrap();
+        let next = joiner.alloc(100, 0, 2).unwrap();
+        assert_eq!(next.block(), object.block());
+        assert!(object.generation() < next.generation());
+        assert!(joiner.free(object).is_err());
     }
 }

@@ -134,9 +134,9 @@ impl<'d> Search<'d> {
             let Some(current) = current else { return Ok(None) };
             match self.try_take(class, current) {
                 Ok(found) => return Ok(Some(found)),
-                // Others were faster to use it up, or to give it back as unused.
-                Err(Missing::Full | Missing::Gone) => {}
-                Err(Missing::Busy(_)) => break,
+                // Others were faster to use it up, or to give it back as unused; or they still hold all of its slots
+                // from what was here before, and the next one is another.
+                Err(Missing::Full | Missing::Gone | Missing::Busy(_)) => {}
             }
         }
         Ok(None)
@@ -171,5 +171,64 @@ impl<'d> Search<'d> {
             return Ok(Some(current));
         }
         Err(volume.fault(FaultKind::FreeSlot, current.place.word, 0, whole.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outlast_probe::sync::Ordering;
+    use outlast_shm::Domain;
+
+    use crate::groove::{CreateOptions, Groove};
+    use crate::layout::ROOT_COUNT;
+    use crate::word::{Claim, Descriptor};
+
+    fn ground(volumes: usize) -> (tempfile::TempDir, Groove) {
+        let directory = tempfile::tempdir().unwrap();
+        let domain = Domain::open(&directory.path().join("domain")).unwrap();
+        let options = CreateOptions { volume_bytes: 2 << 20 };
+        let groove = Groove::create(&domain, &"g".parse().unwrap(), &options).unwrap();
+        for _ in 0..volumes {
+            groove.add_volume(b"").unwrap();
+        }
+        (directory, groove)
+    }
+
+    /// Who stalls while it frees the slots of a root that has been given back meanwhile withholds that root only.
+    #[test]
+    fn a_root_whose_slots_are_all_held_is_passed_over() {
+        let (_directory, groove) = ground(1);
+        let mapped = groove.inner.up_to_date().unwrap();
+        let volume = mapped.volume(0).unwrap();
+        let joiner = groove.joiner().unwrap();
+        let half = volume.geometry.shape.root_blocks / 2;
+        for (seat, offset) in [(700, 0), (701, half)] {
+            let at = volume.geometry.descriptor_at(0, offset);
+            let class = volume.geometry.shape.class_count - 1;
+            let freeing = Descriptor::freeing(1, Claim::new(seat, 1, class));
+            volume.words().store(at, freeing.0, Ordering::Relaxed);
+        }
+        let most = groove.object_bytes_max();
+        assert_eq!(joiner.alloc(most, 0, 0).unwrap().root(), 1);
+        let more = (0..).take_while(|_| joiner.alloc(most, 0, 0).is_ok()).count();
+        assert_eq!(more, 2 * (ROOT_COUNT as usize - 1) - 1);
+    }
+
+    /// The current superblock is of one volume; the one at the same place in another is not.
+    #[test]
+    fn a_slot_that_was_freed_in_another_volume_is_found_before_a_superblock_is_cut() {
+        let (_directory, groove) = ground(2);
+        let joiner = groove.joiner().unwrap();
+        let slots = groove.inner.control.geometry.shape.home(0).slots;
+        groove.drain(1).unwrap();
+        let first: Vec<_> = (0..slots).map(|_| joiner.alloc(1, 0, 0).unwrap()).collect();
+        groove.drain(0).unwrap();
+        groove.end_drain(1).unwrap();
+        let second: Vec<_> = (0..slots).map(|_| joiner.alloc(1, 0, 0).unwrap()).collect();
+        assert_eq!((first[0].volume(), second[0].volume()), (0, 1));
+        // The current superblock is the second, at the place of the first.
+        groove.end_drain(0).unwrap();
+        joiner.free(first[5]).unwrap();
+        assert_eq!(joiner.alloc(1, 0, 0).unwrap().block(), first[5].block());
     }
 }

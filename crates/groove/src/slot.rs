@@ -107,8 +107,9 @@ pub(crate) fn take<M: Mem>(
         match before.state() {
             State::Free => {}
             State::Retired => {
-                // For ever, so the bit is of no use; what stands there if it cannot be cleared now is seen next.
+                // For ever, so the bit is of no use.
                 clear_bit(mem, place, slots, slot);
+                tried |= 1 << slot;
                 continue;
             }
             State::Held | State::Freeing => {
@@ -141,6 +142,12 @@ pub(crate) fn take<M: Mem>(
             return Ok(held);
         }
         let_go(mem, held);
+        // Somebody had taken the slot before it was held here. Its bit is seen again if it has come back since, and
+        // only somebody hostile makes it come and go like that.
+        failed += 1;
+        if TRIES < failed {
+            tried |= 1 << slot;
+        }
     }
 }
 
@@ -164,8 +171,9 @@ fn clear_bit<M: Mem>(mem: &M, place: Place, mut seen: Slots, slot: u32) -> bool 
 /// Makes a held slot an object; the moment of the second store is when it exists.
 #[inline]
 pub(crate) fn commit<M: Mem>(mem: &M, held: Held, live: Descriptor, tag: u64) {
-    // Relaxed: ordered by the store below.
-    mem.store(held.at + 1, tag, Ordering::Relaxed);
+    // Release: partner is the Acquire fence of who looks at the object that was here before: having read this tag,
+    // its second look at the descriptor sees that the object is gone.
+    mem.store(held.at + 1, tag, Ordering::Release);
     crash_fence();
     // Release: partner is the Acquire of whoever reads the object by a reference.
     mem.store(held.at, live.0, Ordering::Release);
@@ -245,8 +253,9 @@ fn unused<M: Mem>(mem: &M, place: Place, slot_count: u32, first: Option<Descript
         return None;
     }
     let is_unused = |slot: u32| {
-        // Relaxed: a retired descriptor never changes again.
-        let load = || Descriptor(mem.load(place.descriptor(slot), Ordering::Relaxed));
+        // Acquire: partner is the Release of `retire`, so that what its last owner did to the slot comes before
+        // what the next owner of the whole does.
+        let load = || Descriptor(mem.load(place.descriptor(slot), Ordering::Acquire));
         slots.has(slot) || first.filter(|_| slot == 0).unwrap_or_else(load).state() == State::Retired
     };
     (0..slot_count).all(is_unused).then_some(slots)

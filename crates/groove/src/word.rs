@@ -55,6 +55,11 @@ impl Descriptor {
         Self((generation as u64) << 32 | (claim.0 as u64) << 8 | 3)
     }
 
+    /// What one that is held or freeing becomes when its holder is dead: free, or retired if no generation is left.
+    pub(crate) const fn let_go_of(self) -> Self {
+        if self.generation() == u32::MAX { Self::retired() } else { Self::free(self.generation()) }
+    }
+
     pub(crate) const fn retired() -> Self {
         Self((u32::MAX as u64) << 32 | 4)
     }
