@@ -10,6 +10,7 @@ use core::cell::RefCell;
 use std::sync::Arc;
 
 use outlast_probe::sync::{Ordering, fence};
+use outlast_shm::Words;
 
 use crate::class::{blocks_of_bytes, class_of_blocks};
 use crate::error::{AccessError, AllocError, FaultKind, FullCause, RefError};
@@ -17,7 +18,7 @@ use crate::groove::{Inner, Mapped};
 use crate::layout::{ALIGN_MAX, CLASS_COUNT};
 use crate::object::{ObjRef, ObjectInfo};
 use crate::search::{Found, Search};
-use crate::slot::{self, Place};
+use crate::slot::{self, Held, Place};
 use crate::trim::{self, Trimmed};
 use crate::volume::Volume;
 use crate::word::{Claim, Descriptor, State};
@@ -56,12 +57,18 @@ pub struct Joiner {
 }
 
 /// An object found by a reference.
-struct Target<'d> {
-    desk: &'d Desk,
-    volume: &'d Arc<Volume>,
+#[derive(Debug, Clone, Copy)]
+struct Target {
     root: u32,
     offset: u32,
     word: Descriptor,
+}
+
+impl Target {
+    #[inline]
+    fn is_live(&self, reference: ObjRef) -> bool {
+        self.word.is_live(reference.generation())
+    }
 }
 
 impl Joiner {
@@ -103,42 +110,34 @@ impl Joiner {
         }
         // At most 20,480 by the check above.
         let class = class_of_blocks(blocks_of_bytes(size_bytes) as u32);
+        let live = Descriptor::live(0, size_bytes as u32, align.trailing_zeros());
         let mut desk = self.desk.borrow_mut();
         self.notice_changes(&mut desk)?;
+        if let Some(object) = self.alloc_at_hand(&desk, class, live, tag) {
+            return Ok(object);
+        }
+        desk.current[class] = None;
         loop {
-            let Some(found) = self.slot_of(&mut desk, class)? else {
+            let Some(Found { current, held }) = self.search(&mut desk, class)? else {
                 return Err(AllocError::Full { size_bytes, cause: self.cause(&desk) });
             };
-            let (current, held) = (found.current, found.held);
             let Some(volume) = desk.mapped.volume(current.volume) else { continue };
-            let generation = held.before.generation().max(volume.base).checked_add(1);
-            let Some(generation) = generation else {
-                // A free descriptor of the last generation is damage; the slot is of no use any more.
-                slot::retire(&volume.words(), held.at);
-                continue;
-            };
-            let live = Descriptor::live(generation, size_bytes as u32, align.trailing_zeros());
-            slot::commit(&volume.words(), held, live, tag);
-            outlast_probe::probe!("groove.alloc.live", generation);
-            let offset = current.offset + held.slot * current.slot_blocks;
-            return Ok(ObjRef::new(current.volume, current.root, offset, generation));
+            if let Some(object) = commit(volume, &volume.words(), current, held, live, tag) {
+                return Ok(object);
+            }
         }
     }
 
-    /// A slot of the current superblock, or of one that is found.
+    /// Allocates in the current superblock of the class, if that has a slot.
     #[inline]
-    fn slot_of(&self, desk: &mut Desk, class: usize) -> Result<Option<Found>, AccessError> {
+    fn alloc_at_hand(&self, desk: &Desk, class: usize, live: Descriptor, tag: u64) -> Option<ObjRef> {
+        let current = desk.current[class]?;
+        let volume = desk.mapped.volume(current.volume)?;
+        let words = volume.words();
         let claim = self.claim.with_class(class);
-        if let Some(current) = desk.current[class] {
-            if let Some(volume) = desk.mapped.volume(current.volume) {
-                let announce = |word| self.inner.announce(claim, current.volume, word);
-                if let Ok(held) = slot::take(&volume.words(), current.place, claim, announce) {
-                    return Ok(Some(Found { current, held }));
-                }
-            }
-            desk.current[class] = None;
-        }
-        self.search(desk, class)
+        let announce = |word| self.inner.announce(claim, current.volume, word);
+        let held = slot::take(&words, current.place, claim, announce).ok()?;
+        commit(volume, &words, current, held, live, tag)
     }
 
     #[cold]
@@ -179,8 +178,8 @@ impl Joiner {
     pub fn free(&self, reference: ObjRef) -> Result<(), RefError> {
         let mut desk = self.desk.borrow_mut();
         loop {
-            let target = self.target(&mut desk, reference)?;
-            let Target { desk, volume, root, offset, word } = target;
+            let Target { root, offset, word } = self.target(&mut desk, reference)?;
+            let volume = self.volume_of(&desk, reference)?;
             let shape = volume.geometry.shape;
             let class = class_of_blocks(blocks_of_bytes(word.size_bytes().into()) as u32);
             let at = volume.geometry.descriptor_at(root, offset);
@@ -240,29 +239,30 @@ impl Joiner {
 
     /// The object of a reference, or why there is none.
     #[inline]
-    fn target<'d>(&self, desk: &'d mut Desk, reference: ObjRef) -> Result<Target<'d>, RefError> {
-        let found = self.look(desk, reference);
-        let is_live = |word: Descriptor| word.is_live(reference.generation());
-        if found.is_none_or(|(_, _, word)| !is_live(word)) {
-            // What this process has mapped may be a volume that is gone.
-            if !self.notice_changes(desk)? {
-                return Err(self.explain(desk, reference));
-            }
+    fn target(&self, desk: &mut Desk, reference: ObjRef) -> Result<Target, RefError> {
+        if let Some(target) = self.look(desk, reference).filter(|found| found.is_live(reference)) {
+            return Ok(target);
         }
-        let desk: &'d Desk = desk;
-        match (self.look(desk, reference), desk.mapped.volume(reference.volume())) {
-            (Some((root, offset, word)), Some(volume)) if is_live(word) => {
-                Ok(Target { desk, volume, root, offset, word })
-            }
-            _ => Err(self.explain(desk, reference)),
+        // What this process has mapped may be a volume that is gone.
+        if self.notice_changes(desk)?
+            && let Some(target) = self.look(desk, reference).filter(|found| found.is_live(reference))
+        {
+            return Ok(target);
         }
+        Err(self.explain(desk, reference))
     }
 
     #[inline]
-    fn look(&self, desk: &Desk, reference: ObjRef) -> Option<(u32, u32, Descriptor)> {
+    fn look(&self, desk: &Desk, reference: ObjRef) -> Option<Target> {
         let volume = desk.mapped.volume(reference.volume())?;
         let (root, offset) = volume.locate(reference)?;
-        Some((root, offset, volume.descriptor(root, offset)))
+        Some(Target { root, offset, word: volume.descriptor(root, offset) })
+    }
+
+    /// The volume of a target, which is mapped if the target was found.
+    #[inline]
+    fn volume_of<'d>(&self, desk: &'d Desk, reference: ObjRef) -> Result<&'d Arc<Volume>, RefError> {
+        desk.mapped.volume(reference.volume()).ok_or(RefError::Foreign { reference })
     }
 
     /// Why a reference leads to no object.
@@ -271,7 +271,7 @@ impl Joiner {
         if reference.is_null() {
             return RefError::Null;
         }
-        let Some((root, offset, word)) = self.look(desk, reference) else {
+        let Some(Target { root, offset, word }) = self.look(desk, reference) else {
             // A volume that is gone leaves the generation behind which no reference of it is.
             let gone = self.inner.control.base_of(reference.volume());
             return match reference.generation() <= gone {
@@ -305,14 +305,15 @@ impl Joiner {
     pub fn info(&self, reference: ObjRef) -> Result<ObjectInfo, RefError> {
         let mut desk = self.desk.borrow_mut();
         let target = self.target(&mut desk, reference)?;
-        let Target { desk, volume, root, offset, word } = target;
+        let volume = self.volume_of(&desk, reference)?;
+        let Target { root, offset, word } = target;
         let found = crate::verify::describe(volume, root, offset, word)?;
         // As in `read`: the tag is this object's only if the object is still there.
         fence(Ordering::Acquire);
         if volume.descriptor(root, offset) == word {
             return Ok(found);
         }
-        Err(self.explain(desk, reference))
+        Err(self.explain(&desk, reference))
     }
 
     /// Copies an object's bytes from `start` on. They are of this object if the call succeeds; what others write at
@@ -323,7 +324,8 @@ impl Joiner {
     pub fn read(&self, reference: ObjRef, start: u64, into: &mut [u8]) -> Result<(), RefError> {
         let mut desk = self.desk.borrow_mut();
         let target = self.target(&mut desk, reference)?;
-        let Target { desk, volume, root, offset, word } = target;
+        let volume = self.volume_of(&desk, reference)?;
+        let Target { root, offset, word } = target;
         let at = range(volume, &target, start, into.len() as u64)?;
         let data = volume.data(at, into.len() as u64)?;
         data.read(0, into).map_err(|error| AccessError::Region(error.into()))?;
@@ -333,7 +335,7 @@ impl Joiner {
         if volume.descriptor(root, offset) == word {
             return Ok(());
         }
-        Err(self.explain(desk, reference))
+        Err(self.explain(&desk, reference))
     }
 
     /// Copies `from` into an object's bytes from `start` on.
@@ -346,8 +348,9 @@ impl Joiner {
     pub fn write(&self, reference: ObjRef, start: u64, from: &[u8]) -> Result<(), RefError> {
         let mut desk = self.desk.borrow_mut();
         let target = self.target(&mut desk, reference)?;
-        let at = range(target.volume, &target, start, from.len() as u64)?;
-        let data = target.volume.data(at, from.len() as u64)?;
+        let volume = self.volume_of(&desk, reference)?;
+        let at = range(volume, &target, start, from.len() as u64)?;
+        let data = volume.data(at, from.len() as u64)?;
         Ok(data.write(0, from).map_err(|error| AccessError::Region(error.into()))?)
     }
 
@@ -399,8 +402,29 @@ impl Drop for Joiner {
     }
 }
 
+/// Makes a held slot an object, of the size and alignment of `live`; `None` if the block has no generation left.
+#[inline]
+fn commit(
+    volume: &Volume,
+    words: &Words<'_>,
+    current: Current,
+    held: Held,
+    live: Descriptor,
+    tag: u64,
+) -> Option<ObjRef> {
+    let Some(generation) = held.before.generation().max(volume.base).checked_add(1) else {
+        // A free descriptor of the last generation is damage; the slot is of no use any more.
+        slot::retire(words, held.at);
+        return None;
+    };
+    slot::commit(words, held, live.with_generation(generation), tag);
+    outlast_probe::probe!("groove.alloc.live", generation);
+    let offset = current.offset + held.slot * current.slot_blocks;
+    Some(ObjRef::new(current.volume, current.root, offset, generation))
+}
+
 /// Where a range of an object is in its volume's data.
-fn range(volume: &Volume, target: &Target<'_>, start: u64, len: u64) -> Result<u64, RefError> {
+fn range(volume: &Volume, target: &Target, start: u64, len: u64) -> Result<u64, RefError> {
     let size_bytes = u64::from(target.word.size_bytes());
     let end = start.saturating_add(len);
     if size_bytes < end {

@@ -39,6 +39,12 @@ impl Descriptor {
         Self((generation as u64) << 32 | (size_bytes as u64) << 8 | (align_log2 as u64) << 4 | 2)
     }
 
+    /// The same of another generation.
+    #[inline]
+    pub(crate) const fn with_generation(self, generation: u32) -> Self {
+        Self((generation as u64) << 32 | self.0 & 0xffff_ffff)
+    }
+
     #[inline]
     pub(crate) const fn held(generation: u32, claim: Claim) -> Self {
         Self((generation as u64) << 32 | (claim.0 as u64) << 8 | 1)
@@ -189,6 +195,7 @@ mod tests {
             prop_assert_eq!((live.state(), live.generation()), (State::Live, generation));
             prop_assert_eq!((live.size_bytes(), live.align_log2()), (size, align));
             prop_assert!(live.is_live(generation) && !live.is_live(generation ^ 1));
+            prop_assert_eq!(Descriptor::live(0, size, align).with_generation(generation), live);
             let claim = Claim::new(seat, sequence.into(), class);
             prop_assert_eq!(claim.seat(), seat);
             prop_assert_eq!(claim.with_class(class ^ 1).with_class(class), claim);
