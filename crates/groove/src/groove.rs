@@ -22,6 +22,8 @@ use crate::trim;
 use crate::volume::{self, Identity, Volume};
 use crate::word::{Claim, Slots};
 
+/// How often the table of volumes is read anew because it changes while volumes cannot be mapped.
+const TRIES: u32 = 64;
 /// Characters that `.v0000` takes from a name.
 const SUFFIX_CHARACTERS: usize = 6;
 /// Characters that a region's name may have.
@@ -364,7 +366,9 @@ impl Inner {
     /// What is mapped, after it was brought up to date.
     pub(crate) fn up_to_date(&self) -> Result<Mapped, AccessError> {
         let mut mapped = self.mapped();
+        let mut tries = 0;
         loop {
+            tries += 1;
             let epoch = self.control.epoch();
             if mapped.epoch == epoch {
                 return Ok(mapped.clone());
@@ -373,7 +377,7 @@ impl Inner {
             // A volume that was removed while it was being mapped is no error: look again.
             match done {
                 Ok(()) => mapped.epoch = epoch,
-                Err(error) if self.control.epoch() == epoch => return Err(error),
+                Err(error) if self.control.epoch() == epoch || TRIES < tries => return Err(error),
                 Err(_) => {}
             }
         }

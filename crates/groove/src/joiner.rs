@@ -23,6 +23,9 @@ use crate::trim::{self, Trimmed};
 use crate::volume::Volume;
 use crate::word::{Claim, Descriptor, State};
 
+/// How often a call begins anew because a word that it has checked is another one by now: more only where somebody
+/// hostile writes.
+const TRIES: u32 = 64;
 /// Alignment of who asks for none.
 const ALIGN_DEFAULT: u64 = 16;
 
@@ -117,7 +120,7 @@ impl Joiner {
             return Ok(object);
         }
         desk.current[class] = None;
-        loop {
+        for _ in 0..TRIES {
             let Some(Found { current, held }) = self.search(&mut desk, class)? else {
                 return Err(AllocError::Full { size_bytes, cause: self.cause(&desk) });
             };
@@ -126,6 +129,7 @@ impl Joiner {
                 return Ok(object);
             }
         }
+        Err(AllocError::Full { size_bytes, cause: self.cause(&desk) })
     }
 
     /// Allocates in the current superblock of the class, if that has a slot.
@@ -177,7 +181,7 @@ impl Joiner {
     /// the same time one succeeds and one has [`RefError::AlreadyFreed`] or [`RefError::Stale`].
     pub fn free(&self, reference: ObjRef) -> Result<(), RefError> {
         let mut desk = self.desk.borrow_mut();
-        loop {
+        for _ in 0..TRIES {
             let Target { root, offset, word } = self.target(&mut desk, reference)?;
             let volume = self.volume_of(&desk, reference)?;
             let shape = volume.geometry.shape;
@@ -211,6 +215,7 @@ impl Joiner {
             }
             return Ok(());
         }
+        Err(self.explain(&desk, reference))
     }
 
     /// Follows the table of volumes if it has changed.

@@ -116,9 +116,9 @@ const DATA: usize = 6;
 const CLASS: usize = 3;
 const PARENT_CLASS: usize = 5;
 
-const CHILD_PLACE: Place = Place { word: CHILD, class: CLASS, first: FIRST, stride: 2 };
+const CHILD_PLACE: Place = Place { word: CHILD, class: CLASS, first: FIRST, stride: 2, mask: 3 };
 /// One slot, which is the child.
-const PARENT_PLACE: Place = Place { word: PARENT, class: PARENT_CLASS, first: FIRST, stride: 2 };
+const PARENT_PLACE: Place = Place { word: PARENT, class: PARENT_CLASS, first: FIRST, stride: 2, mask: 1 };
 
 fn claim(seat: u32, class: usize) -> Claim {
     Claim::new(seat, 1, class)

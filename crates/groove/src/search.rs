@@ -15,6 +15,9 @@ use crate::slot::{self, Held, Missing};
 use crate::volume::Volume;
 use crate::word::{Claim, Slots};
 
+/// How many new superblocks in a row may be used up by others before they are cut.
+const TRIES: u32 = 64;
+
 /// A slot, held, and the superblock that it is of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
@@ -79,8 +82,12 @@ impl<'d> Search<'d> {
             let words = volume.words();
             let mut busy = None;
             // As many as there are, in case somebody sets bits as fast as they are cleared.
-            for _ in 0..ROOT_COUNT * shape.per_root[home.level] {
+            let count = ROOT_COUNT * shape.per_root[home.level];
+            for _ in 0..count {
                 let Some(number) = bits.take(&words, bits.words * 2) else { break };
+                if count <= number {
+                    continue;
+                }
                 let (root, offset) = shape.superblock_place(home.level, number);
                 match self.try_take(class, Self::current(&volume, class, home, root, offset)) {
                     Ok(found) => {
@@ -118,7 +125,7 @@ impl<'d> Search<'d> {
     fn cut(&mut self, class: usize, thorough: bool) -> Result<Option<Found>, Fault> {
         let home = *self.inner.control.geometry.shape.home(class);
         let whole = Slots::new(class, home.mask());
-        loop {
+        for _ in 0..TRIES {
             let current = if home.level == 0 {
                 self.cut_root(class, &home, whole)
             } else {
@@ -129,9 +136,10 @@ impl<'d> Search<'d> {
                 Ok(found) => return Ok(Some(found)),
                 // Others were faster to use it up, or to give it back as unused.
                 Err(Missing::Full | Missing::Gone) => {}
-                Err(Missing::Busy(_)) => return Ok(None),
+                Err(Missing::Busy(_)) => break,
             }
         }
+        Ok(None)
     }
 
     fn cut_root(&self, class: usize, home: &Home, whole: Slots) -> Option<Current> {

@@ -29,7 +29,12 @@ pub(crate) struct Place {
     pub(crate) first: usize,
     /// From a slot's descriptor to the next slot's, in words.
     pub(crate) stride: usize,
+    /// A bit for each slot that there is: others may be set by somebody hostile.
+    pub(crate) mask: u64,
 }
+
+/// How often a slot is tried whose descriptor changes under the hand, before the next one is.
+const TRIES: u32 = 64;
 
 impl Place {
     #[inline]
@@ -83,7 +88,7 @@ pub(crate) fn take<M: Mem>(
     claim: Claim,
     mut announce: impl FnMut(usize),
 ) -> Result<Held, Missing> {
-    let mut tried = 0;
+    let (mut tried, mut failed) = (0, 0);
     let mut busy = None;
     loop {
         // Acquire: partner is the Release of whoever set the bits, so that the descriptors are as they left them.
@@ -91,7 +96,7 @@ pub(crate) fn take<M: Mem>(
         if slots.class() != place.class {
             return Err(Missing::Gone);
         }
-        let candidates = slots.free() & !tried;
+        let candidates = slots.free() & place.mask & !tried;
         if candidates == 0 {
             return Err(busy.map_or(Missing::Full, Missing::Busy));
         }
@@ -121,6 +126,11 @@ pub(crate) fn take<M: Mem>(
         announce(at);
         crash_fence();
         if !hold(mem, at, before, claim) {
+            failed += 1;
+            if TRIES < failed {
+                busy = Some(claim);
+                tried |= 1 << slot;
+            }
             continue;
         }
         outlast_probe::probe!("groove.take.held", at as u64);

@@ -163,6 +163,7 @@ impl Volume {
             class,
             first: self.geometry.descriptor_at(root, offset),
             stride: DESCRIPTOR_WORDS * home.slot_blocks as usize,
+            mask: home.mask(),
         }
     }
 
