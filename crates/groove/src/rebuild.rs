@@ -60,15 +60,14 @@ impl Groove {
                 return Err(CreateError::Mixed { name });
             }
         }
-        let results: Vec<Result<Rebuilt, AccessError>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                volumes.iter().map(|(volume, _)| scope.spawn(|| rebuild_volume(volume))).collect();
-            let panicked = |_| unreachable!("a rebuild does not panic, whatever the words hold");
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-        });
+        // All are looked at before any is changed.
+        let plans: Result<Vec<Plan>, Fault> =
+            in_parallel(&volumes, |(volume, _)| plan(volume)).into_iter().collect();
+        let plans = plans.map_err(AccessError::from)?;
+        let pairs: Vec<_> = volumes.iter().zip(&plans).collect();
+        in_parallel(&pairs, |((volume, _), plan)| apply(volume, plan));
         let mut sum = Rebuilt { volumes: volumes.len(), ..Rebuilt::default() };
-        for result in results {
-            let one = result?;
+        for one in plans.iter().map(|plan| &plan.counts) {
             sum.objects += one.objects;
             sum.undone_allocations += one.undone_allocations;
             sum.finished_frees += one.finished_frees;
@@ -118,11 +117,17 @@ struct Plan {
     counts: Rebuilt,
 }
 
-/// Rebuilds one volume, which nobody else uses.
-pub(crate) fn rebuild_volume(volume: &Volume) -> Result<Rebuilt, AccessError> {
-    let plan = plan(volume)?;
-    apply(volume, &plan);
-    Ok(plan.counts)
+/// Does the same to each, in a thread of its own.
+fn in_parallel<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || work(one))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, R>| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        threads.into_iter().map(join).collect()
+    })
 }
 
 fn plan(volume: &Volume) -> Result<Plan, Fault> {
