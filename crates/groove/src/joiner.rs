@@ -139,7 +139,8 @@ impl Joiner {
         let volume = desk.mapped.volume(current.volume)?;
         let words = volume.words();
         let claim = self.claim.with_class(class);
-        let announce = |word| self.inner.announce(claim, current.volume, word);
+        let intent = self.inner.control.intent_of(claim);
+        let announce = |word| intent.announce(current.volume, word);
         let held = slot::take(&words, current.place, claim, announce).ok()?;
         commit(volume, &words, current, held, live, tag)
     }
@@ -197,7 +198,7 @@ impl Joiner {
             let place = volume.place(class, home, root, superblock);
             let claim = self.claim.with_class(class);
             let words = volume.words();
-            self.inner.announce(claim, volume.index, at);
+            self.inner.control.intent_of(claim).announce(volume.index, at);
             if slot::begin_free(&words, at, word, claim).is_err() {
                 // Somebody was faster; `target` says how it ended.
                 continue;
