@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod copy;
 pub mod corpus;
 pub mod figure;
+pub mod groove;
 pub mod machine;
 pub mod measure;
 pub mod ready;
@@ -94,6 +95,9 @@ pub const ALL: &[Bench] = &[
         about: "a killed holder: the next comer and sleepers",
         run: recovery::killed,
     },
+    Bench { name: "groove/alloc", about: "alloc and free of a groove, one thread", run: groove::one_thread },
+    Bench { name: "groove/alloc-two", about: "the same, two threads against one", run: groove::two_threads },
+    Bench { name: "groove/volumes", about: "trim and rebuild of a 1 GiB volume", run: groove::volumes },
     Bench { name: "shm/copy", about: "copies of shared bytes against memcpy", run: copy::against_memcpy },
     Bench { name: "checkpt/raw", about: "raw checkpoint against pwrite", run: checkpoint::raw },
     Bench {
