@@ -95,7 +95,7 @@ impl Joiner {
 
     /// Allocates an object of `size_bytes`, which may be 0, at a power of two up to 512, or 0 for 16.
     ///
-    /// When it has returned, the object is there whatever dies. About 25 ns; when nothing is free at hand, some
+    /// When it has returned, the object is there whatever dies. About 20 ns; when nothing is free at hand, some
     /// microseconds to cut a superblock, and before it reports [`AllocError::Full`] it has
     /// [trimmed](Self::trim) and looked everywhere. Never waits for anybody. The bytes are those of whoever had
     /// them last.

@@ -68,6 +68,27 @@ fn volumes_alone_are_enough() {
     }
 }
 
+/// What a removed volume has given out stays stale over a rebuild.
+#[test]
+fn generations_of_removed_volumes_are_kept() {
+    let ground = Ground::new();
+    let groove = ground.groove(MIB, 2);
+    groove.drain(0).unwrap();
+    let joiner = groove.joiner().unwrap();
+    let object = joiner.alloc(100, 0, 0).unwrap();
+    assert_eq!(object.volume(), 1);
+    joiner.free(object).unwrap();
+    groove.remove_volume(1).unwrap();
+    drop((joiner, groove));
+    let (groove, _) = Groove::rebuild(&ground.domain, &name()).unwrap();
+    assert_eq!(groove.add_volume(b"").unwrap(), 1);
+    groove.drain(0).unwrap();
+    let joiner = groove.joiner().unwrap();
+    let next = joiner.alloc(100, 0, 0).unwrap();
+    assert_eq!((next.block(), next.generation()), (object.block(), object.generation() + 1));
+    assert!(matches!(joiner.free(object), Err(RefError::Stale { .. })));
+}
+
 #[test]
 fn what_cannot_be_rebuilt_is_refused() {
     let ground = Ground::new();
