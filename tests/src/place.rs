@@ -9,7 +9,9 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
@@ -19,6 +21,10 @@ use crate::end::{Doing, End, is_failing};
 
 /// The largest region of which an image is kept.
 pub const IMAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// How often, and with what pause, the domain's lock is asked for: more than a second.
+const HOLD_TRIES: u32 = 1000;
+const HOLD_PAUSE: Duration = Duration::from_millis(1);
 
 /// The domain of a run.
 #[derive(Debug)]
@@ -36,11 +42,15 @@ impl Place {
     /// # Errors
     /// [`End::Failed`] if it cannot be opened.
     pub fn open_default(seed: u64) -> Result<Self, End> {
-        let path = match std::env::var_os("OUTLAST_DIR") {
+        Self::open(Self::default_path(), seed)
+    }
+
+    /// `$OUTLAST_DIR`, else `/dev/shm/outlast-$UID`.
+    pub fn default_path() -> PathBuf {
+        match std::env::var_os("OUTLAST_DIR") {
             Some(path) => PathBuf::from(path),
             None => PathBuf::from(format!("/dev/shm/outlast-{}", geteuid())),
-        };
-        Self::open(path, seed)
+        }
     }
 
     /// The domain in the directory `path`, made if there is none.
@@ -49,17 +59,26 @@ impl Place {
     /// [`End::Failed`] if it cannot be opened.
     pub fn open(path: PathBuf, seed: u64) -> Result<Self, End> {
         let made = !path.exists();
-        // Another run may remove the directory between our opening and our holding it: then once more.
-        for _ in 0..16 {
+        // Another run may remove the directory between our opening and our holding it, or hold it alone for the moment
+        // in which it removes that or what dead runs have left: then once more, since a lock cannot be waited for with
+        // a limit.
+        for _ in 0..HOLD_TRIES {
             let domain = Domain::open(&path).doing("opening the domain")?;
             let file = File::open(&path).doing("opening the domain's directory")?;
-            let hold = Flock::lock(file, FlockArg::LockSharedNonblock).ok();
+            let hold = match Flock::lock(file, FlockArg::LockSharedNonblock) {
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    std::thread::sleep(HOLD_PAUSE);
+                    continue;
+                }
+                hold => hold.ok(),
+            };
             let held = hold.as_ref().and_then(|hold| hold.metadata().ok()).map(|metadata| metadata.ino());
             if held.is_none() || held == path.metadata().ok().map(|metadata| metadata.ino()) {
                 return Ok(Self { domain, seed, made, hold, images: None });
             }
         }
-        Err(End::Failed(format!("the domain {} does not stay where it is", path.display())))
+        let path = path.display();
+        Err(End::Failed(format!("the domain {path} does not stay where it is, or somebody keeps it locked")))
     }
 
     /// The domain.

@@ -123,8 +123,8 @@ pub fn report(scenario: &'static Scenario, run: &Run<'_>) -> Report {
         // Whatever broke did so because it was stopped.
         end = Some(End::Interrupted);
     }
-    // The iteration that failed is one more than were completed.
-    let again = tally.iterations + u64::from(end.is_some());
+    // The iteration that failed is one more than were completed; what showed too little completed all of them.
+    let again = tally.iterations + u64::from(!matches!(end, None | Some(End::Inconclusive(_))));
     let reproduce = reproduction(scenario.name, run.seed, Some(again), run.profile.as_str(), run.options);
     let (name, unit, seed, time) = (scenario.name, scenario.unit, run.seed, begin.elapsed());
     Report { name, unit, seed, end, tally, time, reproduce }
@@ -136,4 +136,61 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("with something that is no text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(run: fn(&Run<'_>, &mut Tally) -> Result<(), End>) -> &'static Scenario {
+        Box::leak(Box::new(Scenario {
+            name: "made/up",
+            about: "",
+            unit: "steps",
+            needs_probes: false,
+            cpus: 1,
+            memory_bytes: 0,
+            sample: (1, &[]),
+            options: None,
+            run,
+        }))
+    }
+
+    /// The line that runs it again does as much as it did, and one step more if it broke off within one.
+    #[test]
+    fn the_line_that_reproduces_has_the_iteration_that_failed() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::open(root.path().join("regions"), 1).unwrap();
+        let again = |ended: fn(&Run<'_>, &mut Tally) -> Result<(), End>| {
+            let (program, stop) = (PathBuf::new(), Cancel::new());
+            let run = Run {
+                seed: 1,
+                iterations: None,
+                deadline: None,
+                profile: Profile::Quick,
+                options: &[],
+                program: &program,
+                place: &place,
+                directory: root.path(),
+                stop: &stop,
+                progress: Progress::new("", false),
+            };
+            report(scenario(ended), &run).reproduce
+        };
+        let line = |count| format!("--seed 1 --iters {count} --profile quick");
+        let passed = again(|_, tally| {
+            tally.iterations = 3;
+            Ok(())
+        });
+        let inconclusive = again(|_, tally| {
+            tally.iterations = 3;
+            Err(End::Inconclusive("counted nothing".into()))
+        });
+        let failed = again(|_, tally| {
+            tally.iterations = 3;
+            Err(End::Failed("wrong".into()))
+        });
+        assert!(passed.contains(&line(3)) && inconclusive.contains(&line(3)), "{passed}\n{inconclusive}");
+        assert!(failed.contains(&line(4)), "{failed}");
+    }
 }

@@ -66,6 +66,25 @@ fn each_way_to_end_has_its_code() {
     assert!(!marker.exists(), "nobody was ready");
 }
 
+/// Where nothing can be written, the code is still the one of the table, and nothing panics.
+#[test]
+fn a_full_disk_changes_no_code() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let marker = tempfile::tempdir().unwrap().path().join("ready");
+    let command = || {
+        let mut command = Command::new(PROGRAM);
+        command.env(WORKER_READY_MARKER_OVERRIDE_ENV, &marker);
+        command
+    };
+    assert_eq!(command().arg("0").stderr(full()).status().unwrap().code(), Some(2));
+    for words in ["--help", "100"] {
+        let output = command().arg(words).stdout(full()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{stderr}");
+        assert!(stderr.starts_with(WORKER_STDERR_PREFIX), "{stderr}");
+    }
+}
+
 #[test]
 fn the_help_has_the_table() {
     let output = run(&["--help"], Path::new("/nonexistent"));

@@ -223,13 +223,18 @@ fn workers_of(ground: &Ground) -> Vec<String> {
     lines.filter(|line| line.contains(" worker ") || line.contains(" job ")).collect()
 }
 
-/// Neither the job's process nor its workers outlive the runner, and the next run takes away what they left.
+/// Neither the job's process nor its workers outlive the runner, and the next run takes away what they left: all of
+/// it, and nothing of anybody who lives.
 #[test]
 fn a_worker_does_not_outlive_the_runner() {
+    use outlast_wksp::{CreateOptions, Domain, Wksp};
     let ground = Ground::new();
-    let mut child = ground.stress(&["wksp/kill", "--for", "10m"]).spawn().unwrap();
+    let mut child =
+        ground.stress(&["wksp/kill", "wksp/hostile", "--slots", "2", "--for", "10m"]).spawn().unwrap();
+    let regions = ground.root.path().join("regions");
+    let has_region = || std::fs::read_dir(&regions).is_ok_and(|mut entries| entries.next().is_some());
     let begin = Instant::now();
-    while !workers_of(&ground).iter().any(|line| line.contains(" worker ")) {
+    while !(has_region() && workers_of(&ground).iter().any(|line| line.contains(" worker "))) {
         assert!(begin.elapsed() < Duration::from_secs(30), "no worker was started");
         std::thread::yield_now();
     }
@@ -239,6 +244,33 @@ fn a_worker_does_not_outlive_the_runner() {
     while !workers_of(&ground).is_empty() {
         assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", workers_of(&ground));
         std::thread::yield_now();
+    }
+    assert!(has_region(), "nothing was left that could be taken away");
+    let domain = Domain::open(&regions).unwrap();
+    // One that looks like a job's, and whose maker lives.
+    let name = format!("stress-{}-00000001-mine", std::process::id()).parse().unwrap();
+    let wksp = Wksp::create(&domain, &name, &CreateOptions::with_size(2 << 20)).unwrap();
+    let (code, text) = ground.run(&["sched/queue", "--iters", "30"]);
+    assert_eq!(code, 0, "{text}");
+    let left: Vec<_> = domain.list().unwrap().into_iter().map(|listing| listing.file_name).collect();
+    assert_eq!(left, [name.as_str()]);
+    drop(wksp);
+}
+
+/// Whoever stops reading changes nothing of a run and of its exit code.
+#[test]
+fn nobody_has_to_read_what_is_said() {
+    let ground = Ground::new();
+    for (words, expected) in [
+        (&["sched/queue", "--iters", "30"][..], 100),
+        (&["sched/queue", "--list"], 0),
+        (&["--slots", "0"], 2),
+    ] {
+        // Only the ends for writing are kept.
+        let [stdout, stderr] = [std::io::pipe(), std::io::pipe()].map(|pipe| pipe.unwrap().1);
+        // A report that could not be printed is no success.
+        let status = ground.stress(words).stdout(stdout).stderr(stderr).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "{words:?}");
     }
 }
 

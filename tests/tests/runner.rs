@@ -86,7 +86,7 @@ fn one_failure_of_several_repetitions_is_a_failure() {
 fn what_has_not_changed_is_left_out_when_asked_for() {
     let ground = Ground::new();
     let run = |more: &[&str]| {
-        ground.run(&words(&words(&["sched/queue", "--iters", "9", "--skip-unchanged"], more), &[]))
+        ground.run(&words(&words(&["sched/queue", "--iters", "30", "--skip-unchanged"], more), &[]))
     };
     let (code, text) = run(&[]);
     assert!(code == 0 && text.contains("[1]"), "{text}");
@@ -95,7 +95,7 @@ fn what_has_not_changed_is_left_out_when_asked_for() {
     let (code, text) = run(&["--seed", "4"]);
     assert!(code == 0 && text.contains("[1]"), "{text}");
     // Not asked for, nothing is left out.
-    let (code, text) = ground.run(&["sched/queue", "--iters", "9"]);
+    let (code, text) = ground.run(&["sched/queue", "--iters", "30"]);
     assert!(code == 0 && text.contains("[1]"), "{text}");
 }
 
@@ -103,7 +103,7 @@ fn what_has_not_changed_is_left_out_when_asked_for() {
 fn what_is_asked_to_be_kept_is_kept_and_output_goes_where_it_is_wanted() {
     let ground = Ground::new();
     let pattern = ground.root.path().join("[NUMBER]-[NAME].txt");
-    let run = ["sched/queue", "--iters", "9", "--keep", "--trace", "--output-to", pattern.to_str().unwrap()];
+    let run = ["sched/queue", "--iters", "30", "--keep", "--trace", "--output-to", pattern.to_str().unwrap()];
     let (code, text) = ground.run(&run);
     assert_eq!(code, 0, "{text}");
     assert_eq!(ground.sandboxes().len(), 1);
@@ -192,5 +192,25 @@ fn the_runners_own_scenarios_leave_no_descriptor_open() {
     let records = records(&json);
     let runner = records.iter().find(|record| record["name"] == "sched/runner").unwrap();
     assert_eq!(runner["report"]["counts"]["runs_without_a_leaked_descriptor"], 6, "{runner}");
+    assert!(ground.is_left_clean());
+}
+
+/// Nobody can be told, and the run goes its way all the same: its directory is whole and its code says that a report
+/// was not written.
+#[test]
+fn a_full_terminal_loses_no_run() {
+    let ground = Ground::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    // Something to complain of before the run begins.
+    std::fs::create_dir(ground.root.path().join("stress")).unwrap();
+    std::fs::write(ground.root.path().join("stress/history.jsonl"), "garbage\n").unwrap();
+    let words = words(&["wksp/roundtrip", "--iters", "1", "--seed", "3"], &SMALL);
+    let status = ground.stress(&words).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(100));
+    let runs = std::fs::read_dir(ground.root.path().join("stress/runs")).unwrap();
+    let [run] = &runs.map(|run| run.unwrap().path()).collect::<Vec<_>>()[..] else { panic!("not one run") };
+    assert!(run.join("summary.json").exists() && run.join("report.html").exists());
+    let status = ground.stress(&["--list"]).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(100));
     assert!(ground.is_left_clean());
 }

@@ -174,6 +174,9 @@ pub struct Record {
     /// How long it took.
     #[serde(with = "nanos", rename = "duration_ns")]
     pub duration: Duration,
+    /// When its process was there, without what the runner does before and after.
+    #[serde(default)]
+    pub process: Option<Lifetime>,
     /// How long it was expected to take.
     #[serde(with = "some_nanos", rename = "expected_ns")]
     pub expected: Option<Duration>,
@@ -197,6 +200,17 @@ pub struct Record {
     pub inputs: Option<String>,
     /// What it counted.
     pub report: serde_json::Value,
+}
+
+/// From the moment at which a process was started to the one at which its end was noticed, since the run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// The program was running.
+    #[serde(with = "nanos", rename = "start_ns")]
+    pub start: Duration,
+    /// It was no more.
+    #[serde(with = "nanos", rename = "end_ns")]
+    pub end: Duration,
 }
 
 /// What a run uses at one moment.

@@ -57,6 +57,8 @@
 //! # What it does not do
 //! It knows nothing of workspaces. It does not isolate jobs from each other beyond sandboxes, process groups and CPU
 //! leases, limits no memory (a budget is an agreement), and needs Linux with pidfds (5.4 or newer) and `/proc`.
+//! A runner that is killed takes no job with it: a job that is to end with it says so to the kernel
+//! ([`end_with_parent`]).
 
 mod marker;
 #[cfg(feature = "worker")]
@@ -103,7 +105,7 @@ runner! {
     mod stop;
     mod verdict;
 
-    pub use event::{Event, Host, JobInfo, PlanInfo, Record, SCHEMA, Sample, Summary};
+    pub use event::{Event, Host, JobInfo, Lifetime, PlanInfo, Record, SCHEMA, Sample, Summary};
     pub use history::{History, HistorySink, Problem};
     pub use machine::allowed_cpus;
     pub use job::{Command, Cpus, Demand, Expectation, Job, Limit};

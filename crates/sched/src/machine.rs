@@ -6,9 +6,12 @@
 use std::io;
 use std::path::Path;
 
+use outlast_shm::Space;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::event::Host;
+use crate::run::RunError;
 
 /// The CPUs that this thread may run on.
 ///
@@ -57,18 +60,32 @@ pub(crate) fn host(cpus: Vec<u32>) -> Host {
     }
 }
 
-/// How much memory jobs may fill together, unless the caller says otherwise: what is available, and no more than what
-/// is free in the memory file system where regions are made.
+/// How much memory jobs may fill together, unless the caller says otherwise: what is available, to this control group
+/// too, and no more than what is free in the memory file system where regions are made.
 pub(crate) fn memory_budget_bytes() -> u64 {
     let directory = std::env::var_os("OUTLAST_DIR").unwrap_or_else(|| "/dev/shm".into());
-    let free = free_bytes(Path::new(&directory)).or_else(|| free_bytes(Path::new("/dev/shm")));
-    let available = memory_line("MemAvailable:").unwrap_or(u64::MAX);
-    free.map_or(available, |free| free.min(available))
+    let shared = Path::new("/dev/shm");
+    let spaces = [Path::new(&directory), shared].map(|path| Space::of_directory(path).ok());
+    let free = spaces.iter().flatten().next().map(|space| space.available_bytes);
+    // The control group counts wherever regions are made; only a memory file system is asked about it.
+    let group = spaces.iter().flatten().filter_map(|space| space.control_group_bytes).min();
+    [free, group, memory_line("MemAvailable:")].into_iter().flatten().min().unwrap_or(u64::MAX)
 }
 
-fn free_bytes(directory: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(directory).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+/// Makes room for so many more open files, below the limit that only root can raise. Children inherit it.
+pub(crate) fn allow_descriptors(more: u64) -> Result<(), RunError> {
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    let needed = open + more;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| needed <= current) {
+        return Ok(());
+    }
+    let refused = |limit| RunError::Descriptors { needed, limit };
+    match limit.maximum {
+        Some(maximum) if maximum < needed => Err(refused(maximum)),
+        maximum => setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum })
+            .map_err(|_| refused(limit.current.unwrap_or_default())),
+    }
 }
 
 fn memory_line(key: &str) -> Option<u64> {

@@ -111,7 +111,7 @@ impl MergedRun {
     /// Tells the merged run to sinks.
     ///
     /// # Errors
-    /// That of the first sink that fails.
+    /// That of the first sink that fails. It is told no more, the others are.
     pub fn replay(&self, sinks: &mut [&mut dyn Sink]) -> io::Result<()> {
         self.run.replay(sinks)
     }
@@ -285,12 +285,20 @@ fn host(runs: &[RunRecord]) -> Host {
     Host { system, load, ..first.clone() }
 }
 
+/// A shard that is over runs nothing and holds nothing, whether or not it came to say so.
+fn last(run: &RunRecord) -> Option<Sample> {
+    let (last, summary) = (run.samples.last()?, run.summary.as_ref()?);
+    let is_over = (last.running, last.memory_bytes) == (0, 0);
+    let over = Sample { at: last.at.max(summary.elapsed), running: 0, memory_bytes: 0, ..*last };
+    (!is_over).then_some(over)
+}
+
 /// At each moment that any shard sampled, the sum of the latest of all.
 fn samples(runs: &[RunRecord]) -> Vec<Sample> {
     let mut moments: Vec<(usize, Sample)> = runs
         .iter()
         .enumerate()
-        .flat_map(|(shard, run)| run.samples.iter().map(move |s| (shard, *s)))
+        .flat_map(|(shard, run)| run.samples.iter().copied().chain(last(run)).map(move |s| (shard, s)))
         .collect();
     moments.sort_by_key(|(_, sample)| sample.at);
     let mut latest: Vec<Sample> =

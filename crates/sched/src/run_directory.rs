@@ -5,10 +5,12 @@
 //!
 //! # Invariants
 //! - Two runs never share a directory: it is made under a fresh name, and locked (`flock`) until the run is over.
+//! - A directory whose lock somebody holds is never removed, nor one that has not the name of a run.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,19 +46,24 @@ impl RunDirectory {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let random = RandomState::new();
         let mut attempt = 0;
-        let (name, path) = loop {
+        let (name, path, lock) = loop {
             let draw = random.hash_one(attempt) & 0xffff_ffff;
             let name = format!("{}-{}-{draw:08x}", date(since.as_secs()), std::process::id());
             let path = root.join(&name);
             match fs::create_dir(&path) {
-                Ok(()) => break (name, path),
+                Ok(()) => match lock(&path) {
+                    Ok(lock) => break (name, path, lock),
+                    // Another run has taken it for an old one, by a clock that is ahead of ours.
+                    Err(_) if !path.exists() && attempt < NAMES => attempt += 1,
+                    Err(error) => {
+                        let _ = fs::remove_dir(&path);
+                        return Err(failed(&path)(error));
+                    }
+                },
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < NAMES => attempt += 1,
                 Err(error) => return Err(failed(&path)(error)),
             }
         };
-        let lock = File::open(&path).map_err(failed(&path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| failed(&path)(error.into()))?;
         let started_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         Ok(Self { name, path, started_unix_ms, _lock: lock })
     }
@@ -65,6 +72,21 @@ impl RunDirectory {
     pub(crate) fn abandon(&self) {
         // Nobody is helped by a second error besides the one that is the reason.
         let _ = fs::remove_dir_all(&self.path);
+    }
+
+    /// Removes the directories beside it of runs that are over, but for the `kept` latest.
+    pub(crate) fn prune_others(&self, kept: usize) {
+        let beside = self.path.parent().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten().flatten();
+        let directories = beside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut names: Vec<_> =
+            directories.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_run(name)).collect();
+        names.sort_unstable_by(|left, right| right.cmp(left));
+        let over = names.iter().filter(|name| **name != self.name).map(|name| self.path.with_file_name(name));
+        let over = over.filter_map(|path| Some((lock(&path).ok()?, path)));
+        for (_lock, path) in over.skip(kept) {
+            // What cannot be removed hinders no run.
+            let _ = fs::remove_dir_all(path);
+        }
     }
 
     /// Makes a file in it.
@@ -78,6 +100,24 @@ impl RunDirectory {
         let (records, samples) = (self.file("records.jsonl")?, self.file("samples.jsonl")?);
         Ok(DirectorySink { path: self.path.clone(), records, samples })
     }
+}
+
+/// Locks a directory that is still where it was when the lock was had.
+fn lock(path: &Path) -> io::Result<File> {
+    let lock = File::open(path)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    let same = fs::metadata(path)?.ino() == lock.metadata()?.ino();
+    if same { Ok(lock) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// Whether this is a name that [`RunDirectory::create`] gives: date, time, process, eight hexadecimal digits.
+fn is_run(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('-').collect();
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    matches!(parts[..], [date, time, pid, draw]
+        if [date, time, pid].into_iter().all(digits)
+            && (date.len(), time.len(), draw.len()) == (8, 6, 8)
+            && draw.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Writes the events of a run into its directory.
@@ -168,5 +208,29 @@ mod tests {
         try_lock().unwrap_err();
         drop(first);
         try_lock().unwrap();
+    }
+
+    #[test]
+    fn old_runs_go_and_nothing_else_does() {
+        let root = tempfile::tempdir().unwrap();
+        let mut names: Vec<String> = (10..30).map(|day| format!("200001{day}-000000-1-0123abcd")).collect();
+        names.extend(["mine".to_owned(), "20000101-000000-1-0123abcx".to_owned()]);
+        names.iter().for_each(|name| fs::create_dir_all(root.path().join(name).join("slot-0/a.1")).unwrap());
+        fs::write(root.path().join("20000101-000000-1-0123abcd"), "a file").unwrap();
+        std::os::unix::fs::symlink("mine", root.path().join("20000102-000000-1-0123abcd")).unwrap();
+        let held = lock(&root.path().join(&names[3])).unwrap();
+        let own = RunDirectory::create(root.path()).unwrap();
+        let before = fs::read_dir(root.path()).unwrap().count();
+        own.prune_others(19);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), before, "one of the 20 is held");
+        own.prune_others(5);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), before - 14);
+        for name in names[15..].iter().chain([&names[3], &own.name]) {
+            assert!(root.path().join(name).exists(), "{name}");
+        }
+        drop(held);
+        own.prune_others(5);
+        assert!(!root.path().join(&names[3]).exists());
+        assert!(root.path().join("mine").exists());
     }
 }

@@ -195,20 +195,32 @@ impl RunRecord {
     /// event is missing; see [`close`](Self::close).
     ///
     /// # Errors
-    /// That of the first sink that fails; the others are not told further.
+    /// That of the first sink that fails. It is told no more, the others are.
     pub fn replay(&self, sinks: &mut [&mut dyn Sink]) -> io::Result<()> {
-        let mut tell = |event: Event| sinks.iter_mut().try_for_each(|sink| sink.on(&event));
-        tell(Event::Planned(Box::new(self.plan.clone())))?;
+        let mut sinks: Vec<_> = sinks.iter_mut().map(Some).collect();
+        let mut first = Ok(());
+        let mut tell = |event: Event| {
+            for place in &mut sinks {
+                if let Some(sink) = place
+                    && let Err(error) = sink.on(&event)
+                {
+                    *place = None;
+                    first = std::mem::replace(&mut first, Ok(())).and(Err(error));
+                }
+            }
+        };
+        tell(Event::Planned(Box::new(self.plan.clone())));
         let mut samples = self.samples.iter().peekable();
         for record in &self.records {
             let end = record.start.saturating_add(record.duration);
             while let Some(sample) = samples.next_if(|sample| sample.at <= end) {
-                tell(Event::Sampled(*sample))?;
+                tell(Event::Sampled(*sample));
             }
-            tell(Event::Finished(Box::new(record.clone())))?;
+            tell(Event::Finished(Box::new(record.clone())));
         }
-        samples.try_for_each(|sample| tell(Event::Sampled(*sample)))?;
-        self.summary.iter().try_for_each(|summary| tell(Event::Ended(summary.clone())))
+        samples.for_each(|sample| tell(Event::Sampled(*sample)));
+        self.summary.iter().for_each(|summary| tell(Event::Ended(summary.clone())));
+        first
     }
 }
 
@@ -241,6 +253,7 @@ pub(crate) fn interrupted(job: &JobInfo, completion: usize) -> Record {
         cpus: Vec::new(),
         start: Duration::ZERO,
         duration: Duration::ZERO,
+        process: None,
         expected: job.expected,
         slow: false,
         peak_bytes: None,

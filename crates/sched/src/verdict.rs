@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - What a job says of itself makes nothing better than its exit says: a signal is a crash, an exit code other than 0
-//!   is no pass, and no verdict where one was promised is a failure.
+//!   is no pass nor, but for 4, a skip, and no verdict where one was promised is a failure.
 //! - Whatever the bytes of a verdict, they are an outcome; no more than [`VERDICT_BYTES_MAX`] of them are read.
 
 use std::io::{self, Read};
@@ -64,6 +64,10 @@ pub(crate) fn judge(
         Err(damage) => failed(damage.clone()),
         Ok(None) => failed(format!("it reported nothing: {exit} without a {VERDICT_FILE}")),
         Ok(Some(verdict)) if verdict.outcome.is_pass() && code != 0 => {
+            failed(format!("it reported `{}` and ended with {exit}", verdict.outcome))
+        }
+        // A job that was not run ends with 0, or with what a run ends with in which nothing was.
+        Ok(Some(verdict)) if verdict.outcome == Outcome::Skipped && code != 0 && code != 4 => {
             failed(format!("it reported `{}` and ended with {exit}", verdict.outcome))
         }
         Ok(Some(verdict)) => {
@@ -134,6 +138,8 @@ mod tests {
             (Exit::Code(0), true, &Err("damage".to_owned()), Outcome::Failed),
             (Exit::Code(100), true, &verdict(Outcome::Failed, Some("wrong")), Outcome::Failed),
             (Exit::Code(5), true, &verdict(Outcome::Inconclusive, None), Outcome::Inconclusive),
+            (Exit::Code(4), true, &verdict(Outcome::Skipped, Some("no probes")), Outcome::Skipped),
+            (Exit::Code(101), true, &verdict(Outcome::Skipped, Some("no probes")), Outcome::Failed),
             (Exit::Code(0), false, &Ok(None), Outcome::Passed),
             (Exit::Code(3), false, &passed, Outcome::Failed),
         ] {

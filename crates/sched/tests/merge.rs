@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use made_up::{MadeUp, every_outcome, many};
 use outlast_sched::{
-    Html, JUnit, JsonLines, MergeError, Outcome, ReadError, RunRecord, Sink, Terminal, TerminalOptions, merge,
+    Html, JUnit, JsonLines, MergeError, Outcome, ReadError, RunRecord, Sample, Sink, Terminal,
+    TerminalOptions, merge,
 };
 use proptest::prelude::*;
 
@@ -136,6 +137,42 @@ fn a_shard_that_was_cut_short_has_interrupted_jobs() {
     fs::remove_file(&records).unwrap();
     fs::remove_file(shards.paths[1].join("samples.jsonl")).unwrap();
     assert_eq!(merge(&shards.paths).unwrap().run().records.len(), 30);
+}
+
+#[test]
+fn a_terminal_that_is_gone_costs_no_other_report() {
+    let shards = Shards::of_thirty(2);
+    let html = shards.directory.path().join("all.html");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut terminal = Terminal::new(Box::new(full), TerminalOptions::default());
+    let mut page = Html::new(&html);
+    let error = merge(&shards.paths).unwrap().replay(&mut [&mut terminal, &mut page]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(fs::read_to_string(html).unwrap().contains("</html>"));
+}
+
+#[test]
+fn a_shard_that_is_over_holds_no_memory() {
+    let run = many(30, 2, |_| Outcome::Passed);
+    let (mut long, mut short) = (run.shard(1, 2), run.shard(2, 2));
+    let second = std::time::Duration::from_secs(1);
+    let sample =
+        |seconds, memory_bytes| Sample { at: second * seconds, running: 1, finished: 3, memory_bytes };
+    long.samples = (0..=9).map(|n| sample(n, 1 << 20)).collect();
+    long.summary.elapsed = second * 10;
+    // Killed when it held much: it neither ended nor took a last sample.
+    short.samples = (0..=2).map(|n| sample(n, 1 << 30)).collect();
+    short.records.retain(|record| record.start + record.duration < second * 2);
+    let shards = Shards::of(&[long, short]);
+    fs::remove_file(shards.paths[1].join("summary.json")).unwrap();
+    let merged = merge(&shards.paths).unwrap();
+    let at = |seconds: u32| {
+        let before = merged.run().samples.iter().rev().find(|sample| sample.at <= second * seconds).unwrap();
+        (before.running, before.finished, before.memory_bytes)
+    };
+    assert_eq!(at(1), (2, 6, (1 << 30) + (1 << 20)));
+    assert_eq!(at(5), (1, 6, 1 << 20));
+    assert_eq!(at(10), (0, 6, 0));
 }
 
 #[test]

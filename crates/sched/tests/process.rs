@@ -109,11 +109,15 @@ fn a_limit_ends_the_whole_group() {
 
 /// Runs a job that opens `$FIFO` for writing when it is ready, and then asks the run to stop.
 fn interrupted(script: &str, more: Vec<Job>) -> (RunReport, tempfile::TempDir) {
+    interrupted_with(Duration::from_millis(50), script, more)
+}
+
+fn interrupted_with(grace: Duration, script: &str, more: Vec<Job>) -> (RunReport, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();
     let ready = fifo(root.path(), "ready");
     let mut task = job("waits", script);
     task.command.environment.push(("FIFO".into(), ready.clone().into()));
-    task.limit.grace = Duration::from_millis(50);
+    task.limit.grace = grace;
     let jobs: Vec<Job> = std::iter::once(task).chain(more).collect();
     let stop = Stop::new().unwrap();
     let expectations: Vec<_> = (0..jobs.len() as u64)
@@ -142,6 +146,17 @@ fn an_interrupt_ends_what_runs_and_begins_nothing() {
 }
 
 #[test]
+fn the_grace_is_that_of_the_whole_group() {
+    // The leader ends at once; the other takes longer over it than leftovers of a job that ends by itself may.
+    let script = "sh -c 'trap \"sleep 1.5; echo tidied; exit 0\" TERM; : > $FIFO; \
+                  while :; do sleep 0.05; done' & wait";
+    let (report, _root) = interrupted_with(Duration::from_secs(30), script, vec![]);
+    let record = &report.records[0];
+    assert_eq!((record.outcome, &record.leaked), (Outcome::Interrupted, &vec![]));
+    assert_eq!(record.stdout_tail, "tidied\n");
+}
+
+#[test]
 fn who_ignores_sigterm_gets_sigkill() {
     let (report, _root) = interrupted("trap '' TERM; : > $FIFO; while :; do sleep 600; done", vec![]);
     let record = &report.records[0];
@@ -159,6 +174,22 @@ fn a_grandchild_left_behind_is_named_and_killed() {
     let pid = record.stdout_tail.trim();
     assert!(leaked.starts_with(&format!("{pid} ")), "{leaked}");
     assert!(!is_alive(pid));
+}
+
+/// Each process of the chain is gone before anybody can have looked at it, and there is always a next one.
+#[test]
+fn leftovers_that_are_faster_than_every_look_are_killed_too() {
+    let root = tempfile::tempdir().unwrap();
+    let chain = "echo . >> links; sh ./chain > /dev/null 2>&1 &";
+    let settings = outlast_sched::Settings { keep: true, ..settings(root.path()) };
+    let script = format!("echo '{chain}' > chain; while ! [ -s links ]; do sh ./chain; done");
+    let record = run_all(vec![job("chain", &script)], &settings).records.remove(0);
+    assert!(matches!(record.outcome, Outcome::Passed | Outcome::Leaked), "{record:?}");
+    let links = record.sandbox.unwrap().join("links");
+    let before = fs::metadata(&links).unwrap().len();
+    // So long that a chain that goes on would have some more.
+    alone(job("meanwhile", "for i in 1 2 3 4 5 6 7 8 9; do sh -c 'sh -c : &'; sleep 0.01; done"));
+    assert_eq!(fs::metadata(&links).unwrap().len(), before);
 }
 
 #[test]

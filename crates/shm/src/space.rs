@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use outlast_probe::fault;
-use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, fallocate, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -36,6 +36,16 @@ pub struct Space {
 }
 
 impl Space {
+    /// Room on the file system of a directory, which need not be a domain.
+    ///
+    /// # Errors
+    /// [`RegionError::Io`] if it cannot be opened or asked.
+    pub fn of_directory(path: &Path) -> Result<Self, RegionError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = openat(CWD, path, flags, Mode::empty()).call("opening a directory")?;
+        Self::of(directory.as_fd())
+    }
+
     /// Room on the file system of an open file or directory.
     pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self, RegionError> {
         let stat = fstatfs(file).call("fstatfs")?;

@@ -29,7 +29,7 @@ impl Exit {
     pub const ALL: [(Self, u8, &'static str); 8] = [
         (Self::Zero, 2, "BYTES is 0"),
         (Self::Threads, 3, "the process is not single-threaded"),
-        (Self::Ready, 4, "the marker, or the word on another medium, failed"),
+        (Self::Ready, 4, "the marker, the line on standard output or the word on another medium failed"),
         (Self::Missing, 5, "BYTES is missing"),
         (Self::Procfs, 6, "/proc/self/task cannot be read"),
         (Self::BadArgument, 7, "an argument is unknown or not as expected"),

@@ -47,10 +47,10 @@ impl Refusal {
 /// Runs it with the words of a command line, the first of which is the program's name.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let refusal = match Arguments::parse(words) {
-        Parsed::Help(text) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
+        Parsed::Help(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => Refusal::new(Exit::Ready, format!("writing the help: {error}")),
+        },
         Parsed::Wrong(refusal) => refusal,
         Parsed::Right(arguments) => match run(&arguments) {
             Ok(()) => return ExitCode::SUCCESS,
@@ -58,7 +58,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
     };
     for line in refusal.text.lines().filter(|line| !line.is_empty()) {
-        eprintln!("{WORKER_STDERR_PREFIX} {line}");
+        // The exit code says it too, whether or not anybody can be told.
+        let _ = writeln!(std::io::stderr(), "{WORKER_STDERR_PREFIX} {line}");
     }
     ExitCode::from(refusal.exit.code())
 }

@@ -72,7 +72,7 @@ pub fn sleeping(context: &Context) -> Result<Vec<Figure>, End> {
         let jobs = durations.iter().zip(0..).map(|(duration, ordinal)| sleeper(ordinal, *duration)).collect();
         let known =
             |time: &Duration| Expectation { expected: Some(*time), sort: *time, ..Expectation::default() };
-        let report = carry_out(context, jobs, durations.iter().map(known).collect())?;
+        let report = carry_out(context, SLOTS, jobs, durations.iter().map(known).collect())?;
         let bound = lower_bound(&durations, SLOTS).as_secs_f64();
         let ends = report.records.iter().map(|record| record.start + record.duration);
         let makespan = ends.max().unwrap_or_default().as_secs_f64();
@@ -83,15 +83,32 @@ pub fn sleeping(context: &Context) -> Result<Vec<Figure>, End> {
         let spans = report.records.iter().zip(&durations);
         besides.extend(spans.map(|(record, slept)| milliseconds(record.duration.saturating_sub(*slept))));
     }
-    let (median, high) = percentiles(&mut gaps);
-    let what = format!("from a job's end to the next one's start on its slot, {} gaps: 99 %", gaps.len());
-    figures.push(Figure::judged(what, high, "ms", Target::AtMost(1.0)));
-    figures.push(Figure::plain("the same, median", median, "ms"));
+    figures.extend(gap_figures(&mut gaps, SLOTS));
     let (median, high) = percentiles(&mut besides);
     let what = "a job's time besides its sleep: sandbox, start, exit, removal: 99 %";
     figures.push(Figure::plain(what, high, "ms"));
     figures.push(Figure::plain("the same, median", median, "ms"));
+    figures.extend(two_slots(context)?);
     Ok(figures)
+}
+
+fn gap_figures(gaps: &mut [f64], slots: u32) -> [Figure; 2] {
+    let (median, high) = percentiles(gaps);
+    let what = format!(
+        "from a process's end to the next one's start on its slot, {slots} slots, {} gaps: 99 %",
+        gaps.len()
+    );
+    let target = Target::AtMost(1.0);
+    [Figure::judged(what, high, "ms", target), Figure::plain("the same, median", median, "ms")]
+}
+
+/// Gaps where there are no more slots than cores, with jobs of 20 ms.
+fn two_slots(context: &Context) -> Result<[Figure; 2], End> {
+    context.check()?;
+    let slots = context.two() as u32;
+    let jobs = (0..400).map(|ordinal| sleeper(ordinal, Duration::from_millis(20))).collect();
+    let report = carry_out(context, slots, jobs, vec![Expectation::default(); 400])?;
+    Ok(gap_figures(&mut gaps_of(&report.records), slots))
 }
 
 /// The median and the value that 99 % do not exceed, each with the spread of all.
@@ -114,12 +131,12 @@ pub fn floor(context: &Context) -> Result<Vec<Figure>, End> {
     let (mut empty, mut single) = (Vec::new(), Vec::new());
     for _ in 0..=context.pairs {
         context.check()?;
-        let (time, report) = timed(|| carry_out(context, Vec::new(), Vec::new()));
+        let (time, report) = timed(|| carry_out(context, SLOTS, Vec::new(), Vec::new()));
         report?;
         empty.push(time.as_secs_f64() * 1e3);
         let (time, report) = timed(|| {
             let jobs = vec![sleeper(0, Duration::ZERO)];
-            carry_out(context, jobs, vec![Expectation::default()])
+            carry_out(context, SLOTS, jobs, vec![Expectation::default()])
         });
         report?;
         single.push(time.as_secs_f64() * 1e3);
@@ -155,9 +172,14 @@ fn sleeper(ordinal: u32, time: Duration) -> Job {
     }
 }
 
-fn carry_out(context: &Context, jobs: Vec<Job>, expectations: Vec<Expectation>) -> Result<RunReport, End> {
+fn carry_out(
+    context: &Context,
+    slots: u32,
+    jobs: Vec<Job>,
+    expectations: Vec<Expectation>,
+) -> Result<RunReport, End> {
     let root = tempfile::tempdir_in(&context.directory).doing("making a directory")?;
-    let settings = Settings { slots: SLOTS, root: root.path().to_owned(), ..Settings::default() };
+    let settings = Settings { slots, root: root.path().to_owned(), ..Settings::default() };
     let stop = Stop::new().doing("making a stop flag")?;
     let report = outlast_sched::run(jobs, expectations, &settings, Vec::new(), &stop);
     let report = report.doing("running jobs")?;
@@ -166,13 +188,13 @@ fn carry_out(context: &Context, jobs: Vec<Job>, expectations: Vec<Expectation>) 
     Ok(report)
 }
 
-/// Milliseconds between two jobs on one slot, while jobs were waiting.
+/// Milliseconds from the end of one process to the start of the next on its slot, while jobs were waiting.
 fn gaps_of(records: &[Record]) -> Vec<f64> {
     let last_start = records.iter().map(|record| record.start).max().unwrap_or_default();
     let mut slots: BTreeMap<u32, Vec<(Duration, Duration)>> = BTreeMap::new();
     for record in records {
-        if let Some(slot) = record.slot {
-            slots.entry(slot).or_default().push((record.start, record.start + record.duration));
+        if let (Some(slot), Some(process)) = (record.slot, record.process) {
+            slots.entry(slot).or_default().push((process.start, process.end));
         }
     }
     let mut gaps = Vec::new();

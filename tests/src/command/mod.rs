@@ -10,6 +10,7 @@ mod regions;
 mod selection;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,6 +31,9 @@ use crate::worker;
 
 /// So many jobs or fewer are told of in full when they pass.
 const DETAILED_JOBS: usize = 16;
+
+/// So many directories of earlier runs stay.
+const RUNS_KEPT: usize = 50;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -83,11 +87,17 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(Ending::Shown(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+            // Who closes the pipe has seen enough.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    say(std::io::stderr(), format_args!("stress: standard output: {error}"));
+                    ExitCode::from(100)
+                }
+                _ => ExitCode::SUCCESS,
+            }
         }
         Err(Ending::Refused(code, text)) => {
-            eprintln!("{}", text.trim_end());
+            say(std::io::stderr(), text.trim_end());
             ExitCode::from(code)
         }
     }
@@ -100,7 +110,7 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
     let (history, problems) =
         History::load(&root.join("history.jsonl")).map_err(|error| elsewhere(&error))?;
     for problem in problems {
-        eprintln!("stress: history: {problem}");
+        say(std::io::stderr(), format_args!("stress: history: {problem}"));
     }
     if arguments.history {
         let is_below = |path: &str, name: &str| {
@@ -115,7 +125,9 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
         return Err(Ending::Shown(selected.iter().map(|one| listing(one.scenario)).collect()));
     }
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
-    let place = Place::open_default(seed)?;
+    let domain = Place::default_path();
+    regions::take_away_orphans(&domain)?;
+    let place = Place::open(domain, seed)?;
     let memory_bytes = room(&place)?;
     let program = std::env::current_exe()
         .map_err(|error| Ending::failed(format!("cannot find this program: {error}")))?;
@@ -143,9 +155,10 @@ fn stress(words: Vec<OsString>) -> Result<u8, Ending> {
     announce(&jobs, &settings);
     let report = outlast_sched::run(jobs, expectations, &settings, sinks, &stop).map_err(refused)?;
     for error in &report.sink_errors {
-        eprintln!("stress: {error}");
+        say(std::io::stderr(), format_args!("stress: {error}"));
     }
-    println!("report: {}", report.directory.join("report.html").display());
+    let page = report.directory.join("report.html");
+    say(std::io::stdout(), format_args!("report: {}", page.display()));
     match report.summary.exit_code {
         0 if !report.sink_errors.is_empty() => Ok(100),
         code => Ok(code),
@@ -175,8 +188,11 @@ fn merge(words: &[OsString]) -> Result<u8, Ending> {
     let lanes = merged.lanes().to_vec();
     files(&mut sinks, (&arguments.json, &arguments.junit, &arguments.html), lanes)?;
     let mut sinks: Vec<&mut dyn Sink> = sinks.iter_mut().map(|sink| &mut **sink as &mut dyn Sink).collect();
-    merged.replay(&mut sinks).map_err(Ending::failed)?;
-    merged.notes().iter().for_each(|note| eprintln!("stress: {note}"));
+    let told = merged.replay(&mut sinks);
+    for note in merged.notes() {
+        say(std::io::stderr(), format_args!("stress: {note}"));
+    }
+    told.map_err(Ending::failed)?;
     Ok(merged.run().summary.as_ref().map_or(100, |summary| summary.exit_code))
 }
 
@@ -192,6 +208,7 @@ fn settings(arguments: &Arguments, root: &Path, seed: u64, memory_bytes: u64, cp
         shard: arguments.shard.map(Shard::parts),
         commit: commit(),
         memory_bytes: Some(memory_bytes),
+        runs_kept: Some(RUNS_KEPT),
         ..Settings::default()
     }
 }
@@ -264,15 +281,20 @@ fn parent_exists(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// A line for whoever looks. That nobody can be told is no reason to lose a run: its exit code and its reports are
+/// there all the same.
+fn say(mut out: impl std::io::Write, text: impl std::fmt::Display) {
+    let _ = writeln!(out, "{text}");
+}
+
 fn announce(jobs: &[Job], settings: &Settings) {
     let count = jobs.len();
     let noun = if count == 1 { "scenario" } else { "scenarios" };
     let slots = settings.slots;
     let slot = if slots == 1 { "slot" } else { "slots" };
-    println!(
-        "stress: {count} {noun} on {slots} {slot}, profile {}, seed {}",
-        settings.profile, settings.seed
-    );
+    let Settings { profile, seed, .. } = settings;
+    let text = format_args!("stress: {count} {noun} on {slots} {slot}, profile {profile}, seed {seed}");
+    say(std::io::stdout(), text);
 }
 
 /// Bytes that all regions and processes of a run may fill.

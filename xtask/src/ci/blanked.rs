@@ -1,10 +1,12 @@
 //! A copy of the sources in which every call of a probe macro is written out as what it should be in a normal
 //! build: nothing, the constant `None`, or the expression alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::cargo::Cargo;
 use crate::failure::Failure;
+use crate::launch::STRESS_DIRECTORY;
 use crate::lexer::{self, Token};
 use crate::tidy::Tree;
 use crate::workspace::Workspace;
@@ -23,7 +25,39 @@ pub(super) fn build(workspace: &Workspace, tree: &Tree) -> Result<PathBuf, Failu
     }
     let words = ["build", "--release", "--package", "outlast-cli", "--bin", "outlast"];
     // Not the directory of the normal builds: cargo would take one copy's artefacts for the other's.
-    Cargo::new(&copy, &words).target(&workspace.target.join("blanked")).build_binary("outlast")
+    let target = workspace.target.join("blanked");
+    lend(&workspace.target.join(STRESS_DIRECTORY).join("release"), &target.join("release"))?;
+    Cargo::new(&copy, &words).target(&target).build_binary("outlast")
+}
+
+/// Links what the normal release build has made of other people's crates, which are the same here, into a directory
+/// that is not there yet: they need not be built again.
+fn lend(from: &Path, to: &Path) -> Result<(), Failure> {
+    if to.exists() {
+        return Ok(());
+    }
+    for folder in [".fingerprint", "build", "deps"] {
+        link_tree(&from.join(folder), &to.join(folder))
+            .map_err(|error| Failure::file("link", &from.join(folder), &error))?;
+    }
+    Ok(())
+}
+
+fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Our own are to be built.
+        if ["outlast", "stress", "bench"].iter().any(|own| name.to_string_lossy().contains(own)) {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => link_tree(&entry.path(), &to.join(name))?,
+            false => fs::hard_link(entry.path(), to.join(name))?,
+        }
+    }
+    Ok(())
 }
 
 /// Blanked code has imports and brackets that it no longer needs; the normal build is the one to warn.

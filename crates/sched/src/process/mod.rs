@@ -1,7 +1,7 @@
 //! The runner of jobs that are processes: a sandbox, a process group of its own, a watch over it, and a verdict.
 //!
 //! # Invariants
-//! - The group is looked at for leftovers after its leader has died and before it is reaped.
+//! - The group is looked at for leftovers when its leader has been reaped.
 //! - After the attempt nothing of it is left: no process, no descriptor, and no sandbox unless it is kept.
 
 mod leftover;
@@ -21,15 +21,23 @@ use std::time::{Duration, Instant};
 use rustix::event::Timespec;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use self::leftover::{Group, TO_LEAVE};
 use self::output::Output;
 use self::output_to::OutputTo;
 use self::watch::{Cut, Watch, Watched};
+use crate::event::Lifetime;
 use crate::job::Job;
-use crate::machine::on_cpus;
+use crate::machine::{allow_descriptors, on_cpus};
 use crate::outcome::{Exit, Outcome, Verdict};
 use crate::run::{Attempt, JobRunner, RunError, Settings, Task};
 use crate::sandbox::{Sandbox, check_skeleton, slot_directory};
 use crate::verdict;
+
+/// What a slot has open at once, at most: log, outputs and their pipes, a process, a look at `/proc`, and some to spare.
+const DESCRIPTORS_OF_A_SLOT: u64 = 12;
+
+/// What sinks, threads and the caller may open besides.
+const DESCRIPTORS_BESIDE: u64 = 64;
 
 /// Runs jobs as processes. What [`run`](crate::run) uses.
 #[derive(Debug, Clone)]
@@ -48,9 +56,10 @@ impl ProcessRunner {
 }
 
 impl JobRunner for ProcessRunner {
-    /// Makes the slots' directories and looks at every skeleton.
+    /// Makes the slots' directories, sees to it that there are descriptors for all of them, looks at every skeleton.
     fn prepare(&self, jobs: &[Job], directory: &Path) -> Result<(), RunError> {
         let used = u32::try_from(jobs.len()).unwrap_or(u32::MAX).min(self.slots);
+        allow_descriptors(DESCRIPTORS_BESIDE + u64::from(used) * DESCRIPTORS_OF_A_SLOT)?;
         for slot in 0..used {
             let path = slot_directory(directory, slot);
             fs::create_dir(&path).map_err(|source| RunError::Directory { path, source })?;
@@ -141,21 +150,31 @@ fn attempt(task: &Task<'_>, sandbox: &Sandbox) -> Attempt {
             return Attempt::new(Outcome::NotStarted, reason);
         }
     };
+    let start = task.run_began.elapsed();
     let pid = started.child.id();
     task.started(pid);
     sandbox.note(format_args!("process {pid} started"));
     let Started { group, pidfd, outputs, .. } = &mut started;
     let watched = Watch { task, sandbox, group: *group, pidfd, began }.until_end(outputs);
+    let process = Lifetime { start, end: task.run_began.elapsed() };
     let pipes: Vec<u64> = outputs.iter().filter_map(Output::open_inode).collect();
-    let leaked = leftover::end_all(pid, &pipes);
-    for name in &leaked {
-        sandbox.note(format_args!("left behind and killed: {name}"));
-    }
     let status = started.reap(watched.ended);
     if let Ok(status) = status {
         sandbox.note(format_args!("process {pid} ended: {}", exit_of(status)));
     }
+    let group = Group { number: started.group, is_reaped: watched.ended };
+    let rest_of_grace = watched.grace_end.map(|at| at.saturating_duration_since(Instant::now()));
+    let leaked = leftover::end_all(group, &pipes, rest_of_grace.unwrap_or_default().max(TO_LEAVE));
+    for name in &leaked {
+        sandbox.note(format_args!("left behind and killed: {name}"));
+    }
+    if !pipes.is_empty() {
+        // What the others of the group have said since.
+        let mut buffer = vec![0; 4 << 10];
+        started.outputs.iter_mut().for_each(|output| output.drain(&mut buffer));
+    }
     let mut attempt = conclude(task.job, sandbox.path(), &watched, status, leaked);
+    attempt.process = Some(process);
     let [(stdout, trouble), (stderr, more_trouble)] = started.outputs.each_mut().map(Output::end);
     (attempt.stdout_tail, attempt.stderr_tail) = (stdout, stderr);
     trouble.iter().chain(&more_trouble).for_each(|trouble| attempt.remark(trouble));
@@ -184,20 +203,27 @@ fn spawn(task: &Task<'_>, sandbox: &Sandbox) -> io::Result<Started> {
         .stdout(its_stdout)
         .stderr(its_stderr)
         .process_group(0);
-    let mut child = match task.affinity {
+    let child = match task.affinity {
         Some(cpus) => on_cpus(cpus, || process.spawn())?,
         None => process.spawn()?,
     };
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
-    match pid.and_then(|pid| Ok((pidfd_open(pid, PidfdFlags::empty())?, pid))) {
-        Ok((pidfd, group)) => Ok(Started { child, pidfd, group, outputs, done: false }),
+    let group = Pid::from_child(&child);
+    match pidfd_open(group, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Started { child, pidfd, group, outputs, done: false }),
         Err(error) => {
             // Without a descriptor its end could not be waited for.
-            let _ = child.kill();
-            let _ = child.wait();
+            end_at_once(group, child);
             Err(error.into())
         }
     }
+}
+
+/// Kills a process that is not reaped yet, and its group.
+fn end_at_once(group: Pid, mut child: Child) {
+    let _ = kill_process_group(group, Signal::KILL);
+    // It may have left its group.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// The program as seen from here: a relative path would be looked for in the sandbox, a bare name in `PATH`.

@@ -46,6 +46,8 @@ pub(crate) struct Watched {
     pub(crate) slow: bool,
     /// Whether it has ended. If not, SIGKILL did not help.
     pub(crate) ended: bool,
+    /// When the time ends that SIGTERM has left to its group, if SIGKILL has not been sent.
+    pub(crate) grace_end: Option<Instant>,
 }
 
 /// What is watched.
@@ -108,11 +110,12 @@ impl Watch<'_> {
         for output in outputs {
             output.drain(&mut buffer);
         }
-        let cut = match phase {
-            Phase::Running => None,
-            Phase::Asked(cut, _) | Phase::Killed(cut, _) => Some(cut),
+        let (cut, grace_end) = match phase {
+            Phase::Running => (None, None),
+            Phase::Asked(cut, at) => (Some(cut), Some(at)),
+            Phase::Killed(cut, _) => (Some(cut), None),
         };
-        Watched { cut, slow, ended }
+        Watched { cut, slow, ended, grace_end }
     }
 
     /// Waits for the next thing to happen: whether the process has ended, and whether the run is to stop.
@@ -155,8 +158,13 @@ impl Watch<'_> {
     }
 
     fn signal(&self, signal: Signal, name: &str, cut: Cut) {
-        // A leader can leave its group, so that there may be nobody in it.
-        let sent = kill_process_group(self.group, signal).or_else(|_| pidfd_send_signal(self.pidfd, signal));
+        let sent = kill_process_group(self.group, signal);
+        // A leader can leave its group, whether or not others stay in it. Twice is once for SIGKILL only.
+        let sent = if sent.is_err() || signal == Signal::KILL {
+            pidfd_send_signal(self.pidfd, signal)
+        } else {
+            sent
+        };
         let failed = sent.err().map(|error| format!(", which failed: {error}")).unwrap_or_default();
         self.sandbox.note(format_args!("{name} to process group {}, since {cut}{failed}", self.group));
     }

@@ -8,11 +8,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
@@ -94,7 +96,9 @@ impl Watch {
             }
             other => other.into(),
         })?;
-        let flags = WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
+        // A link, a directory or a pipe appears by its creation alone.
+        let appears = WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::CREATE;
+        let flags = appears | WatchFlags::ONLYDIR;
         add_watch(&inotify, directory, flags)?;
         Ok(Self { inotify, acceptance: spec.acceptance, protocol, path, private })
     }
@@ -123,16 +127,16 @@ pub(crate) struct WatchedMarker {
 }
 
 impl WatchedMarker {
-    /// What there is at the path; `None` if nothing is there yet, or not all of it.
-    fn read(&self, expected: &Expected) -> Result<Option<()>, Mishap> {
+    /// What there is at a path; `None` if nothing is there yet, or not all of it.
+    fn read(&self, path: &Path, expected: &Expected) -> Result<Option<Marker>, Mishap> {
         let failed = |source| Mishap::Io { doing: "reading the ready marker", source };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = match open(&self.path, flags, Mode::empty()) {
+        let file = match open(path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(Mishap::WrongPeer { peer: Peer::Symlink }),
             Err(Errno::NXIO) => return Err(Mishap::WrongPeer { peer: Peer::NotAFile }),
-            Err(Errno::ACCESS) => return Err(self.owner_or(Errno::ACCESS.into())),
+            Err(Errno::ACCESS) => return Err(owner_or(path, Errno::ACCESS.into())),
             Err(error) => return Err(failed(error.into())),
         };
         let metadata = file.metadata().map_err(failed)?;
@@ -148,21 +152,58 @@ impl WatchedMarker {
         let mut bytes = Vec::new();
         file.take(MARKER_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         match Marker::parse(&bytes) {
-            Ok(marker) => accept(marker, self.watch.acceptance, expected).map(Some),
+            Ok(marker) => Ok(Some(marker)),
             // Its writer does not rename: closing the file is an event of its own.
             Err(MarkerParseError::Incomplete) => Ok(None),
             Err(error) => Err(Mishap::Stale { difference: Difference::Content(error) }),
         }
     }
 
-    /// A file that may not be read is somebody else's, or an error.
-    fn owner_or(&self, source: io::Error) -> Mishap {
-        match fs::symlink_metadata(&self.path) {
-            Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
-                Mishap::WrongPeer { peer: Peer::Owner { uid: metadata.uid() } }
-            }
-            _ => Mishap::Io { doing: "reading the ready marker", source },
+    /// What is wrong if the file `name` is a marker with this worker's nonce under another number: the worker has that
+    /// number in a pid namespace of its own.
+    fn misplaced(&self, name: &OsStr, expected: &Expected) -> Option<Mishap> {
+        let path = self.path.with_file_name(name);
+        let prefix = self.watch.protocol.prefix.as_bytes();
+        if path == self.path || !path.as_os_str().as_bytes().starts_with(prefix) {
+            return None;
         }
+        match self.read(&path, expected) {
+            Ok(Some(marker @ Marker::Strict(found))) if found.nonce == expected.identity.nonce => {
+                accept(marker, Acceptance::Strict, expected).err()
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a bounded number of events. The path is looked at whatever they are; what is left keeps the descriptor
+    /// readable.
+    fn events(&self, expected: &Expected) -> io::Result<Option<Mishap>> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(&self.watch.inotify, &mut buffer);
+        let mut wrong = None;
+        loop {
+            match events.next() {
+                Ok(event) => {
+                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+                    wrong = wrong.or_else(|| self.misplaced(name?, expected));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(wrong),
+                Err(error) => return Err(error.into()),
+            }
+            if events.is_buffer_empty() {
+                return Ok(wrong);
+            }
+        }
+    }
+}
+
+/// A file that may not be read is somebody else's, or an error.
+fn owner_or(path: &Path, source: io::Error) -> Mishap {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
+            Mishap::WrongPeer { peer: Peer::Owner { uid: metadata.uid() } }
+        }
+        _ => Mishap::Io { doing: "reading the ready marker", source },
     }
 }
 
@@ -202,13 +243,13 @@ impl Medium for WatchedMarker {
         if self.finished {
             return Ok(Vec::new());
         }
-        let mut events = [0; 4096];
-        // Which events they are does not matter: the path is looked at. What is left keeps the descriptor readable.
-        match rustix::io::read(&self.watch.inotify, &mut events) {
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(match self.read(expected) {
+        let misplaced = self.events(expected)?;
+        let own = self.read(&self.path, expected);
+        let own = own.and_then(|marker| match marker {
+            Some(marker) => accept(marker, self.watch.acceptance, expected).map(Some),
+            None => misplaced.map_or(Ok(None), Err),
+        });
+        Ok(match own {
             Ok(None) => Vec::new(),
             Ok(Some(())) => {
                 (self.seen, self.finished) = (true, true);

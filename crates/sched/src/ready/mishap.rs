@@ -301,3 +301,75 @@ fn state_name(state: char) -> &'static str {
         _ => "unknown",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn differences() -> impl Iterator<Item = Mishap> {
+        let content = [
+            MarkerParseError::TooLong,
+            MarkerParseError::Incomplete,
+            MarkerParseError::NotReady,
+            MarkerParseError::Field { name: "pid" },
+        ];
+        let others = [
+            Difference::Nonce,
+            Difference::StartTime { expected: 7, found: 5 },
+            Difference::BootId,
+            Difference::Generation { expected: 3, found: 2 },
+            Difference::OlderThanSpawn,
+            Difference::Unsigned,
+        ];
+        let all = others.into_iter().chain(content.map(Difference::Content));
+        all.map(|difference| Mishap::Stale { difference })
+    }
+
+    fn peers() -> impl Iterator<Item = Mishap> {
+        let peers = [Peer::Process { pid: 12 }, Peer::Owner { uid: 34 }, Peer::Symlink, Peer::NotAFile];
+        peers.into_iter().map(|peer| Mishap::WrongPeer { peer })
+    }
+
+    fn others() -> Vec<Mishap> {
+        let (exit, stderr_tail) = (Exit::Code(3), "one\ntwo\n".to_owned());
+        let killed = Exit::Signal { number: 9, core: false };
+        let last_phase = Some("fill".to_owned());
+        let timed_out = |task_state, wchan: Option<&str>, threads| Mishap::TimedOut {
+            last_phase: None,
+            task_state,
+            wchan: wchan.map(str::to_owned),
+            threads,
+            stderr_tail: String::new(),
+        };
+        let namespaces = |number| Namespaces { pid: number, mount: number + 1 };
+        vec![
+            Mishap::ExitedBeforeReady { exit, last_phase: last_phase.clone(), stderr_tail: stderr_tail.clone() },
+            Mishap::ExitedAfterReady { exit: killed, last_phase, stderr_tail: String::new() },
+            Mishap::WorkerReported { code: 9, text: "no room".to_owned(), stderr_tail: stderr_tail.clone() },
+            timed_out(Some('S'), Some("futex_do_wait"), Some(2)),
+            timed_out(Some('T'), None, Some(1)),
+            timed_out(None, None, None),
+            Mishap::WrongNamespace { expected: namespaces(10), found: namespaces(20) },
+            Mishap::Cancelled,
+            Mishap::NoReport { exit: Exit::Code(0), stderr_tail },
+            Mishap::Io { doing: "reading the ready marker", source: io::ErrorKind::InvalidData.into() },
+        ]
+    }
+
+    #[test]
+    fn every_text() {
+        let said = |mishap: Mishap| {
+            let error = WorkerError {
+                role: "filler".to_owned(),
+                pid: 4711,
+                medium: MediumKind::Socket,
+                timeout: Duration::from_secs(30),
+                legend: Some("3 = no room".to_owned()),
+                mishap: Box::new(mishap),
+            };
+            error.to_string()
+        };
+        let text: Vec<_> = others().into_iter().chain(differences()).chain(peers()).map(said).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+}

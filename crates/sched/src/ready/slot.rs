@@ -29,6 +29,8 @@ pub(crate) struct WatchedSlot {
     closed: Arc<AtomicBool>,
     watcher: Option<JoinHandle<()>>,
     heartbeat: u64,
+    /// Ready was said; from now on only a look shows what else comes.
+    ready: bool,
     finished: bool,
 }
 
@@ -41,7 +43,7 @@ impl WatchedSlot {
         let parts = (slot.clone(), slot.word(), Arc::clone(&event), Arc::clone(&closed));
         let watcher = std::thread::Builder::new().name("slot".into()).stack_size(128 << 10);
         let watcher = Some(watcher.spawn(move || watch(&parts.0, parts.1, &parts.2, &parts.3))?);
-        Ok(Self { slot, event, closed, watcher, heartbeat: 0, finished: false })
+        Ok(Self { slot, event, closed, watcher, heartbeat: 0, ready: false, finished: false })
     }
 
     /// Checks that the worker, and no other, has attached.
@@ -89,7 +91,7 @@ fn watch(slot: &Slot, mut seen: u64, event: &OwnedFd, closed: &AtomicBool) {
 
 impl Medium for WatchedSlot {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        (!self.finished).then(|| self.event.as_fd())
+        (!self.finished && !self.ready).then(|| self.event.as_fd())
     }
 
     fn look(&mut self, expected: &Expected) -> io::Result<Vec<Sign>> {
@@ -105,10 +107,13 @@ impl Medium for WatchedSlot {
         }
         let word = self.slot.word();
         let (generation, state) = ((word >> 32) as u32, word as u32);
-        if self.finished || word == u64::from(self.slot.generation()) << 32 | u64::from(EMPTY) {
+        let empty = word == u64::from(self.slot.generation()) << 32 | u64::from(EMPTY);
+        if self.finished || empty || (self.ready && state == READY) {
             return Ok(signs);
         }
-        self.finished = state != ATTACHED;
+        // Who is ready may still give up.
+        self.ready = state == READY;
+        self.finished = state != ATTACHED && state != READY;
         if let Err(mishap) = self.check(generation, expected) {
             self.finished = true;
             signs.push(Sign::Wrong(mishap));

@@ -126,9 +126,6 @@ fn receive(socket: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<Received> {
         Err(Errno::ECONNRESET) => return Ok(Received::Closed),
         Err(error) => return Err(error.into()),
     };
-    if message.bytes == 0 {
-        return Ok(Received::Closed);
-    }
     if message.flags.contains(MsgFlags::MSG_TRUNC) {
         return Ok(Received::Unreadable("a message of more than 64 KiB"));
     }
@@ -141,6 +138,8 @@ fn receive(socket: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<Received> {
     });
     Ok(match sender {
         Some(sender) => Received::Packet { sender, len: message.bytes },
+        // An empty packet has a sender, the end has none.
+        None if message.bytes == 0 => Received::Closed,
         None => Received::Unreadable("a message without a sender"),
     })
 }

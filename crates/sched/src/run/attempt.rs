@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::desk::Desk;
 use super::settings::RunError;
-use crate::event::Event;
+use crate::event::{Event, Lifetime};
 use crate::job::Job;
 use crate::outcome::{Exit, Outcome};
 use crate::stop::Stop;
@@ -80,6 +80,7 @@ pub struct Attempt {
     pub reason: Option<String>,
     pub text: String,
     pub exit: Option<Exit>,
+    pub process: Option<Lifetime>,
     pub slow: bool,
     pub leaked: Vec<String>,
     pub sandbox: Option<PathBuf>,
@@ -112,6 +113,7 @@ impl From<Outcome> for Attempt {
             reason: None,
             text: String::new(),
             exit: None,
+            process: None,
             slow: false,
             leaked: Vec::new(),
             sandbox: None,

@@ -47,7 +47,8 @@ pub struct RunReport {
 }
 
 /// Runs jobs as processes on slots, and tells the sinks. Blocks until all have ended; a request to `stop` shortens that
-/// to the longest grace of a running job.
+/// to the longest grace of a running job. Where so many slots need more open files than this process may have, its
+/// soft limit is raised for good.
 ///
 /// ```
 /// # use outlast_sched::{Command, Demand, Expectation, Job, Limit, Outcome, Settings, Stop};
@@ -109,6 +110,9 @@ pub fn run_with<R: JobRunner>(
     let capacity = plan.capacity(settings)?;
     let Sorted { queue, queued, settled } = plan.sort(&capacity)?;
     let directory = RunDirectory::create(&settings.root)?;
+    if let (Some(kept), None) = (settings.runs_kept, settings.shard) {
+        directory.prune_others(kept);
+    }
     let prepared = (|| {
         sinks.insert(0, Box::new(directory.sink()?));
         runner.prepare(&plan.jobs, &directory.path)?;

@@ -139,6 +139,7 @@ impl Plan {
             cpus: place.cpus,
             start: place.start,
             duration: place.duration,
+            process: attempt.process,
             expected: self.expectations[ordinal as usize].expected,
             slow: attempt.slow,
             peak_bytes: place.peak_bytes,

@@ -41,6 +41,9 @@ pub struct Settings {
     pub memory_bytes: Option<u64>,
     /// How many jobs of a group run at once, for the groups that have a limit.
     pub group_limits: BTreeMap<String, u32>,
+    /// How many run directories of earlier runs stay below `root`: older ones that no run holds are removed when a run
+    /// begins, except by a run of a part of a plan, whose other parts may be among them. `None`: all stay.
+    pub runs_kept: Option<usize>,
     /// How often the memory of running jobs is looked at, besides their beginnings and ends; zero: never.
     pub sample_every: Duration,
 }
@@ -63,6 +66,7 @@ impl Default for Settings {
             cpus: None,
             memory_bytes: None,
             group_limits: BTreeMap::new(),
+            runs_kept: None,
             sample_every: Duration::from_secs(1),
         }
     }
@@ -132,6 +136,14 @@ pub enum RunError {
         first: u32,
         /// Number of the other.
         second: u32,
+    },
+    /// So many slots need more open files than this process may have.
+    #[error("so many slots need {needed} open files and the limit is {limit}: raise it (`ulimit -Hn`) or take fewer slots")]
+    Descriptors {
+        /// How many all slots together may have open.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
     },
     /// It cannot be learned which CPUs may be used.
     #[error("the CPUs that may be used cannot be learned: {0}; name them")]

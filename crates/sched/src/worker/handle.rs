@@ -23,6 +23,9 @@ use crate::ready::mishap::{Mishap, WorkerError};
 use crate::ready::wait::{Over, Source, attend};
 use crate::ready::{Expected, Medium, Sign};
 
+/// How often a medium is looked at after the worker's death, at most.
+const LAST_ROUNDS: usize = 1024;
+
 /// That a worker is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
@@ -242,7 +245,7 @@ impl Worker {
         let taken = match source {
             Source::Stdout => self.stdout.fill(),
             Source::Stderr => self.stderr.fill(),
-            Source::Medium(index) => self.look(index),
+            Source::Medium(index) => self.look(index).map(drop),
             Source::Process => self.look_at_process(),
         };
         if let Err(source) = taken {
@@ -264,8 +267,8 @@ impl Worker {
             return Ok(());
         }
         let Some(status) = waitid(WaitId::PidFd(self.process.as_fd()), options)? else { return Ok(()) };
-        // What it said last came before its end: heard before the end is judged.
-        (0..self.media.len()).for_each(|index| self.take(Source::Medium(index)));
+        // What it said last came before its end: all of it is heard before the end is judged.
+        (0..self.media.len()).for_each(|index| self.take_rest(index));
         self.stdout.fill()?;
         self.stderr.fill()?;
         self.exit = Some(exit_of(&status));
@@ -273,8 +276,26 @@ impl Worker {
         Ok(())
     }
 
-    fn look(&mut self, index: usize) -> io::Result<()> {
-        for sign in self.media[index].look(&self.expected)? {
+    /// Takes all that a medium has left to say. A child of the worker may have it too, and speak without end: the rounds
+    /// are bounded, by more than what a socket holds.
+    fn take_rest(&mut self, index: usize) {
+        for _ in 0..LAST_ROUNDS {
+            match self.look(index) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(source) => {
+                    self.wrong.get_or_insert(Mishap::Io { doing: "watching it", source });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a bounded part of what a medium says; of how many signs.
+    fn look(&mut self, index: usize) -> io::Result<usize> {
+        let signs = self.media[index].look(&self.expected)?;
+        let count = signs.len();
+        for sign in signs {
             match sign {
                 Sign::Phase(text) => self.last_phase = Some(text),
                 Sign::Ready { bytes } => {
@@ -288,7 +309,7 @@ impl Worker {
                 }
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Notes if the worker lives in other namespaces.
@@ -303,7 +324,7 @@ impl Worker {
         self.take(Source::Process);
         self.check_namespaces();
         let (last_phase, stderr_tail) = (self.last_phase.clone(), self.stderr.text());
-        let mishap = match (self.wrong.take(), self.failed.take(), self.exit, self.ready) {
+        let mishap = match (self.wrong.take(), self.failed.clone(), self.exit, self.ready) {
             (Some(mishap), ..) => mishap,
             (None, Some((code, text)), ..) => Mishap::WorkerReported { code, text, stderr_tail },
             (None, None, None, Some(ready)) => return Ok(ready),
@@ -316,7 +337,7 @@ impl Worker {
 
     fn judge_end(&mut self, over: io::Result<Over>, timeout: Duration) -> Result<Finished, WorkerError> {
         let stderr_tail = self.stderr.text();
-        let mishap = match (self.wrong.take(), self.failed.take(), self.exit) {
+        let mishap = match (self.wrong.take(), self.failed.clone(), self.exit) {
             (Some(mishap), ..) => mishap,
             (None, Some((code, text)), Some(_)) => Mishap::WorkerReported { code, text, stderr_tail },
             (None, None, Some(exit)) if self.sender.is_some() && self.report.is_none() => {
@@ -332,10 +353,7 @@ impl Worker {
                     stderr_tail,
                 });
             }
-            (None, failed, None) => {
-                self.failed = failed;
-                self.not_settled(over)
-            }
+            (None, _, None) => self.not_settled(over),
         };
         Err(self.error(mishap, timeout))
     }

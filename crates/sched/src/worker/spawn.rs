@@ -44,7 +44,8 @@ pub enum MediumSpec {
     /// a heartbeat and why it failed. The gate, the stop and the report stay on the socket.
     Slot,
     /// A file. The worker needs nothing but [`publish_ready`](crate::publish_ready): it has no gate and no report, its
-    /// standard input is empty, and it is stopped by SIGTERM.
+    /// standard input is empty, and it is stopped by SIGTERM. Each one takes an inotify instance until it is dropped, of
+    /// which a user has 128 by default (`fs.inotify.max_user_instances`).
     Marker(MarkerSpec),
 }
 

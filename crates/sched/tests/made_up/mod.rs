@@ -127,6 +127,7 @@ fn record(job: &JobInfo, outcome: Outcome) -> Record {
         cpus: Vec::new(),
         start: Duration::ZERO,
         duration: Duration::from_nanos(duration(job.ordinal, 1)),
+        process: None,
         expected: job.expected,
         slow: false,
         peak_bytes: Some(1 << (20 + job.ordinal % 6)),

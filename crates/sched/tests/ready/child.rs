@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use outlast_sched::{Endpoint, Marker, MediumSpec, Protocol, Signpost, end_with_parent, publish_ready};
 
-use crate::{LIMIT, many, start};
+use crate::{LIMIT, many, peers, start};
 
 pub(crate) fn main(words: &[String]) -> ExitCode {
     // A crash on purpose leaves no core.
@@ -25,11 +25,16 @@ pub(crate) fn main(words: &[String]) -> ExitCode {
     if let [role @ ("marker" | "marker-simple" | "marker-slow" | "marker-exit"), ..] = words[..] {
         return marker(role);
     }
+    if let ["marker-at", prefix] = words[..] {
+        publish_ready(&Protocol::new(prefix, "OUTLAST_TEST_NOBODY_SETS_THIS")).unwrap();
+        return park();
+    }
     match words[..] {
         ["runner"] => runner(),
         ["mute"] => park(),
         ["count", medium, workers] => many::count(medium, workers.parse().unwrap()),
         ["count-failed"] => many::count_failed(),
+        ["start-elsewhere"] => peers::start_elsewhere(),
         ["speak-through-child"] => speak_through_child(),
         ["raw", text] => raw(text),
         _ => endpoint(&words),
@@ -80,6 +85,18 @@ fn endpoint(words: &[&str]) -> ExitCode {
         ["stop"] => {
             raise(Signal::SIGSTOP).unwrap();
             park()
+        }
+        ["talk-then-end", phases] => {
+            (0..phases.parse::<u32>().unwrap()).for_each(|phase| runner.phase(&phase.to_string()).unwrap());
+            runner.ready(1).unwrap();
+            runner.report(&[]).unwrap();
+            ExitCode::SUCCESS
+        }
+        ["ready-then-give-up"] => {
+            runner.ready(1).unwrap();
+            runner.wait_at_gate(LIMIT).unwrap();
+            runner.failed(13, "the work went wrong").unwrap();
+            ExitCode::from(13)
         }
         ["parent"] => {
             let program = std::env::current_exe().unwrap();

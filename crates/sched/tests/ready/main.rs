@@ -20,6 +20,9 @@ use outlast_sched::{MarkerSpec, MediumSpec, Spawn, Worker};
 /// Outcomes are waited for at most so long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Who would hear of something only when this is over has not heard of it.
+pub(crate) const TOO_LONG: Duration = Duration::from_secs(3600);
+
 /// A worker that plays a role.
 pub(crate) fn role(words: &[&str]) -> Spawn {
     Spawn::new(words[0], std::env::current_exe().unwrap())
@@ -51,10 +54,16 @@ fn main() -> ExitCode {
     let tests: &[(&str, fn())] = &[
         ("ready_is_heard_by_each_medium", outcomes::ready_is_heard_by_each_medium),
         ("every_exit_before_ready_is_told_apart", outcomes::every_exit_before_ready_is_told_apart),
+        ("a_death_alone_is_heard", outcomes::a_death_alone_is_heard),
         ("every_signal_before_ready_has_its_name", outcomes::every_signal_before_ready_has_its_name),
         ("a_death_after_ready_is_never_before", outcomes::a_death_after_ready_is_never_before),
         ("a_death_before_it_attached_is_only_a_death", outcomes::a_death_before_it_attached_is_only_a_death),
         ("a_worker_says_why_it_gives_up", outcomes::a_worker_says_why_it_gives_up),
+        (
+            "a_worker_that_says_much_is_heard_to_the_end",
+            outcomes::a_worker_that_says_much_is_heard_to_the_end,
+        ),
+        ("a_ready_worker_says_why_it_gives_up", outcomes::a_ready_worker_says_why_it_gives_up),
         ("a_time_out_says_what_the_worker_does", outcomes::a_time_out_says_what_the_worker_does),
         ("a_stopped_worker_is_seen_stopped", outcomes::a_stopped_worker_is_seen_stopped),
         ("a_cancellation_ends_the_wait", outcomes::a_cancellation_ends_the_wait),
@@ -64,6 +73,11 @@ fn main() -> ExitCode {
         ("a_start_that_fails_has_its_errno", outcomes::a_start_that_fails_has_its_errno),
         ("a_child_of_the_worker_is_not_the_worker", peers::a_child_of_the_worker_is_not_the_worker),
         ("another_pid_namespace_is_said", peers::another_pid_namespace_is_said),
+        ("another_namespace_is_said_at_the_start", peers::another_namespace_is_said_at_the_start),
+        (
+            "a_marker_under_another_namespaces_number_is_said",
+            peers::a_marker_under_another_namespaces_number_is_said,
+        ),
         ("another_mount_namespace_is_said", peers::another_mount_namespace_is_said),
         ("a_marker_of_an_earlier_process_is_stale", markers::a_marker_of_an_earlier_process_is_stale),
         ("each_difference_of_a_marker_is_told", markers::each_difference_of_a_marker_is_told),

@@ -110,15 +110,32 @@ pub(crate) fn each_difference_of_a_marker_is_told() {
     assert!(!path.exists(), "the next process of that number must not find it");
 }
 
+/// Waits until a thread of this process sleeps.
+fn asleep(tid: nix::unistd::Pid) {
+    let begin = Instant::now();
+    while !fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap().contains(") S ") {
+        assert!(begin.elapsed() < LIMIT, "the waiter does not sleep");
+        std::thread::yield_now();
+    }
+}
+
 pub(crate) fn a_link_and_a_pipe_are_refused() {
     for acceptance in [Acceptance::Strict, Acceptance::Compatible] {
         let mut mute = Mute::start(acceptance);
         let target = mute.path.with_file_name("target");
         Marker::Strict(mute.identity()).publish(&target).unwrap();
-        symlink(&target, &mute.path).unwrap();
-        // A link appears without an event of its own; the file beside it makes one, whenever it is looked at.
-        Marker::Simple.publish(&mute.path.with_file_name("other")).unwrap();
-        let error = mute.wait();
+        let path = mute.path.clone();
+        let (send, tid) = std::sync::mpsc::channel();
+        let error = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                send.send(nix::unistd::gettid()).unwrap();
+                mute.wait()
+            });
+            // Asleep it has looked once: from then on only the link's own event tells of it.
+            asleep(tid.recv().unwrap());
+            symlink(&target, &path).unwrap();
+            waiting.join().unwrap()
+        });
         assert!(matches!(*error.mishap, Mishap::WrongPeer { peer: Peer::Symlink }), "{error}");
 
         let mut mute = Mute::start(acceptance);

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use outlast_sched::{Exit, MarkerSpec, MediumSpec, Mishap, Spawn};
+use outlast_sched::{Exit, MarkerSpec, MediumSpec, Mishap, Spawn, Worker, WorkerError};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::{LIMIT, endpoints, media, role, start};
+use crate::{LIMIT, TOO_LONG, endpoints, media, role, start};
 
 pub(crate) fn ready_is_heard_by_each_medium() {
     for medium in media() {
@@ -34,11 +34,32 @@ pub(crate) fn every_exit_before_ready_is_told_apart() {
             assert!(error.to_string().contains("3 = tested on purpose"), "{error}");
         }
     }
-    // No marker, no endpoint: the death alone.
-    let marker = MediumSpec::Marker(MarkerSpec::default());
-    let error =
-        Spawn::new("false", "false").medium(marker).start().unwrap().wait_ready(LIMIT, None).unwrap_err();
-    assert!(matches!(*error.mishap, Mishap::ExitedBeforeReady { exit: Exit::Code(1), .. }), "{error}");
+}
+
+/// The mishap of a worker that nobody waits for to the end of the time: what is heard only then was not heard.
+fn heard(mut worker: Worker) -> WorkerError {
+    let (send, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || send.send(worker.wait_ready(TOO_LONG, None)));
+    heard.recv_timeout(LIMIT).expect("nothing was heard").unwrap_err()
+}
+
+/// No word, no marker, and nothing else in the marker's directory: the death alone wakes the waiter.
+pub(crate) fn a_death_alone_is_heard() {
+    for medium in media() {
+        for (script, exit) in [
+            ("exit 0", Exit::Code(0)),
+            ("exit 2", Exit::Code(2)),
+            ("exit 101", Exit::Code(101)),
+            ("kill -9 $$", Exit::Signal { number: 9, core: false }),
+        ] {
+            // Not before it is waited for: the waiter sleeps when it dies.
+            let script = format!("sleep 0.05; {script}");
+            let spawn = Spawn::new("silent", "sh").arguments(["-c", &script]).medium(medium.clone());
+            let error = heard(spawn.start().unwrap());
+            let Mishap::ExitedBeforeReady { exit: found, .. } = *error.mishap else { panic!("{error}") };
+            assert_eq!(found, exit);
+        }
+    }
 }
 
 pub(crate) fn every_signal_before_ready_has_its_name() {
@@ -113,6 +134,34 @@ pub(crate) fn a_worker_says_why_it_gives_up() {
     }
 }
 
+/// What was said while nobody listened is more than one look takes, and is heard all the same.
+pub(crate) fn a_worker_that_says_much_is_heard_to_the_end() {
+    for medium in endpoints() {
+        let mut worker = start(&["talk-then-end", "200"], medium);
+        let limit = rustix::time::Timespec::try_from(LIMIT).unwrap();
+        let process = worker.pidfd();
+        let ended = &mut [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(ended, Some(&limit)), Ok(1));
+        let error = worker.wait_ready(LIMIT, None).unwrap_err();
+        let Mishap::ExitedAfterReady { last_phase, .. } = &*error.mishap else { panic!("{error}") };
+        assert_eq!(last_phase.as_deref(), Some("199"));
+        assert_eq!(worker.finish(LIMIT, None).unwrap().exit, Exit::Code(0));
+    }
+}
+
+/// Also after it was ready, and as often as it is asked.
+pub(crate) fn a_ready_worker_says_why_it_gives_up() {
+    for medium in endpoints() {
+        let mut worker = start(&["ready-then-give-up"], medium);
+        worker.wait_ready(LIMIT, None).unwrap();
+        worker.open_gate().unwrap();
+        for _ in 0..2 {
+            let error = worker.finish(LIMIT, None).unwrap_err();
+            assert!(matches!(*error.mishap, Mishap::WorkerReported { code: 13, .. }), "{error}");
+        }
+    }
+}
+
 pub(crate) fn a_time_out_says_what_the_worker_does() {
     for medium in endpoints() {
         let mut worker = start(&["hang"], medium.clone());
@@ -181,7 +230,7 @@ pub(crate) fn a_worker_that_writes_much_does_not_hang() {
 }
 
 pub(crate) fn nonsense_is_an_error_of_that_worker() {
-    for text in ["?", "nonsense nonsense nonsense nonsense nonsense", &"x".repeat(70_000)] {
+    for text in ["", "?", "nonsense nonsense nonsense nonsense nonsense", &"x".repeat(70_000)] {
         let error = start(&["raw", text], MediumSpec::Socket).wait_ready(LIMIT, None).unwrap_err();
         let Mishap::Io { source, .. } = &*error.mishap else { panic!("{error}") };
         assert_eq!(source.kind(), ErrorKind::InvalidData, "{error}");

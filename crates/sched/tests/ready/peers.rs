@@ -1,10 +1,10 @@
 //! Somebody else speaks in the worker's place, or the worker lives elsewhere.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
-use outlast_sched::{MarkerSpec, MediumSpec, Mishap, Peer, Spawn};
+use outlast_sched::{Acceptance, MarkerSpec, MediumSpec, Mishap, Peer, Protocol, Spawn};
 
-use crate::{LIMIT, endpoints, start};
+use crate::{LIMIT, TOO_LONG, endpoints, start};
 
 pub(crate) fn a_child_of_the_worker_is_not_the_worker() {
     for medium in endpoints() {
@@ -51,4 +51,46 @@ pub(crate) fn another_mount_namespace_is_said() {
         elsewhere(&["--mount"], "ready", medium);
     }
     elsewhere(&["--mount"], "marker", MediumSpec::Marker(MarkerSpec::default()));
+}
+
+/// The role whose own children begin in another pid namespace. Its worker never speaks, and nobody waits for it to.
+pub(crate) fn start_elsewhere() -> ExitCode {
+    let mut worker = start(&["mute"], MediumSpec::Marker(MarkerSpec::default()));
+    let error = worker.wait_ready(TOO_LONG, None).unwrap_err();
+    assert!(matches!(*error.mishap, Mishap::WrongNamespace { .. }), "{error}");
+    ExitCode::from(77)
+}
+
+pub(crate) fn another_namespace_is_said_at_the_start() {
+    let Some(options) = unshare(&["--pid"]) else { return };
+    let words = ["child", "start-elsewhere"];
+    let spawn =
+        Spawn::new("starter", "unshare").arguments(options).argument(std::env::current_exe().unwrap());
+    let mut starter =
+        spawn.arguments(words).medium(MediumSpec::Marker(MarkerSpec::default())).start().unwrap();
+    let finished = starter.finish(LIMIT, None).unwrap();
+    assert_eq!(finished.exit, outlast_sched::Exit::Code(77), "{}", finished.stderr_tail);
+}
+
+/// The worker publishes under the number that it has there; the runner looks for the one that it has here.
+pub(crate) fn a_marker_under_another_namespaces_number_is_said() {
+    let Some(options) = unshare(&["--pid", "--fork"]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let protocol = Protocol::new(directory.path().join("ready-"), "OUTLAST_TEST_NOBODY_SETS_THIS");
+    let marker = MarkerSpec { acceptance: Acceptance::Strict, protocol: Some(protocol) };
+    let spawn = Spawn::new("elsewhere", "unshare").arguments(options).medium(MediumSpec::Marker(marker));
+    let spawn = spawn.argument(std::env::current_exe().unwrap()).arguments(["child", "marker-at"]);
+    let mut worker = spawn.argument(directory.path().join("ready-")).start().unwrap();
+    let (cancel, cancelled) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            // The test's own end, if nothing is heard.
+            let _ = is_done.recv_timeout(LIMIT);
+            drop(cancelled);
+        });
+        let error = worker.wait_ready(TOO_LONG, Some(std::os::fd::AsFd::as_fd(&cancel))).unwrap_err();
+        drop(done);
+        assert!(matches!(*error.mishap, Mishap::WrongNamespace { .. }), "{error}");
+    });
 }

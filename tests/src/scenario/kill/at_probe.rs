@@ -43,7 +43,8 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let wanted: Vec<&str> = rows
         .iter()
         .filter(|row| {
-            row.kind != "fault" && ["wksp.", "shm.lock."].iter().any(|part| row.name.starts_with(part))
+            row.kind != "fault"
+                && ["wksp.", "shm.lock.", "shm.count."].iter().any(|part| row.name.starts_with(part))
         })
         .map(|row| row.name)
         .collect();

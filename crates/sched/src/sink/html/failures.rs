@@ -112,7 +112,9 @@ fn texts(record: &Record) -> String {
         ("Standard output, its end", &record.stdout_tail),
         ("Standard error, its end", &record.stderr_tail),
     ];
-    for (what, text) in parts.into_iter().filter(|(_, text)| !text.trim().is_empty()) {
+    // What a job says is often all that it printed: once is enough.
+    let said = |what: &str, text: &str| what != parts[0].0 && text.trim() == record.text.trim();
+    for (what, text) in parts.into_iter().filter(|(what, text)| !text.trim().is_empty() && !said(what, text)) {
         let (end, left_out) = tail(text.trim_end(), MOST_TEXT);
         let cut = match left_out {
             0 => String::new(),

@@ -163,9 +163,10 @@ fn data(run: &RunRecord) -> serde_json::Value {
 const SCRIPT: &str = r#"(function(){
 var d=document;d.documentElement.className='js';
 d.querySelectorAll('.copy').forEach(function(b){b.onclick=function(){
-var t=b.previousElementSibling.textContent;
-if(navigator.clipboard)navigator.clipboard.writeText(t).then(function(){b.textContent='Copied'});
-else{var r=d.createRange();r.selectNodeContents(b.previousElementSibling);var s=getSelection();s.removeAllRanges();s.addRange(r)}}});
+var p=b.previousElementSibling;
+function pick(){var r=d.createRange();r.selectNodeContents(p);var s=getSelection();s.removeAllRanges();s.addRange(r)}
+if(navigator.clipboard)navigator.clipboard.writeText(p.textContent).then(function(){b.textContent='Copied'},pick);
+else pick()}});
 var body=d.querySelector('#jobs tbody'),rows=[].slice.call(body.rows),find=d.getElementById('find'),only=d.getElementById('only'),seen={};
 rows.forEach(function(r){seen[r.dataset.outcome]=1});
 Object.keys(seen).sort().forEach(function(o){var e=d.createElement('option');e.value=o;e.textContent=o.replace('_',' ');only.appendChild(e)});

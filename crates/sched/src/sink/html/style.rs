@@ -106,7 +106,7 @@ svg .curve{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round
 svg .mark{stroke:var(--ink);stroke-width:1.6}
 svg .past{fill:var(--dim);fill-opacity:.75}
 .gantt{min-width:760px}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:18px}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr));gap:18px}
 figure{margin:0}
 figcaption{font-weight:600}
 figcaption span{font-weight:400;color:var(--dim)}
@@ -120,7 +120,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.job{overflow-wrap:anywhere;min-width:200px}
 td.history{width:190px}
 td.history svg{width:170px;height:18px}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:12px 40px;align-items:start}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(380px,100%),1fr));gap:12px 40px;align-items:start}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0 0;font-size:13px}
 .tools{display:none;gap:8px;margin:0 0 10px;flex-wrap:wrap}
 .js .tools{display:flex}
@@ -132,3 +132,19 @@ li{overflow-wrap:anywhere}
 footer{color:var(--dim);font-size:13px;padding-bottom:32px}
 @media print{.tools{display:none!important}pre{max-height:none}}
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_column_is_wider_than_a_narrow_window() {
+        let sheet = sheet();
+        let columns: Vec<_> = sheet.split("minmax(").skip(1).collect();
+        assert_eq!(columns.len(), 3);
+        for column in columns {
+            let pixels = column.split("px").next().and_then(|number| number.parse::<u32>().ok());
+            assert!(column.starts_with("min(") || pixels.is_some_and(|pixels| pixels < 250), "{column:.30}");
+        }
+    }
+}
