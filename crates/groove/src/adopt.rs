@@ -151,7 +151,7 @@ mod tests {
         let owner = 1 << 63 | 200 << 48 | 7 << 32 | 1;
         control.words().store(seat_at(SEAT as usize) + seat::OWNER, owner, Ordering::Relaxed);
         let claim = Claim::new(SEAT, 1, 0);
-        control.announce(claim, volume, at);
+        control.intent_of(claim).announce(volume, at);
         claim
     }
 

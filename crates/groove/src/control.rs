@@ -238,14 +238,28 @@ impl Control {
         self.words().fetch_and(at, SEQUENCE, Ordering::Release);
     }
 
-    /// Says which descriptor the seat's owner is about to claim.
+    /// Where a seat's owner says which descriptor it is about to claim.
     #[inline]
-    pub(crate) fn announce(&self, claim: Claim, volume: usize, descriptor_at: usize) {
-        let at = seat_at(claim.seat() as usize) + seat::INTENT;
+    pub(crate) fn intent_of(&self, claim: Claim) -> Intent<'_> {
+        Intent { words: self.words(), at: seat_at(claim.seat() as usize) + seat::INTENT }
+    }
+}
+
+/// The word of a seat in which its owner says what it is about to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Intent<'c> {
+    words: Words<'c>,
+    at: usize,
+}
+
+impl Intent<'_> {
+    /// Says which descriptor of which volume is about to be claimed.
+    #[inline]
+    pub(crate) fn announce(&self, volume: usize, descriptor_at: usize) {
         // What was held before has been let go: the compiler must not put this store before that one.
         crash_fence();
         // Relaxed: read by others only when the owner is dead.
-        self.words().store(at, (volume as u64 + 1) << 32 | descriptor_at as u64, Ordering::Relaxed);
+        self.words.store(self.at, (volume as u64 + 1) << 32 | descriptor_at as u64, Ordering::Relaxed);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::layout::{
 };
 use crate::trim;
 use crate::volume::{self, Identity, Volume};
-use crate::word::{Claim, Slots};
+use crate::word::Slots;
 
 /// How often the table of volumes is read anew because it changes while volumes cannot be mapped.
 const TRIES: u32 = 64;
@@ -441,12 +441,6 @@ impl Inner {
             volume::OPEN => Ok(volume),
             _ => Err(AccessError::Rebuilding { volume: index }),
         }
-    }
-
-    /// Says which descriptor of which volume is about to be claimed.
-    #[inline]
-    pub(crate) fn announce(&self, claim: Claim, volume: usize, descriptor_at: usize) {
-        self.control.announce(claim, volume, descriptor_at);
     }
 }
 

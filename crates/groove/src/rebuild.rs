@@ -39,7 +39,10 @@ pub struct Rebuilt {
 
 impl Groove {
     /// Makes the groove anew from the volumes of this name in the domain, whether its control region is there or
-    /// not, one thread for each volume. References stay what they were. About 20 ms for a full volume of 1 GiB.
+    /// not, one thread for each volume. References stay what they were. About 40 ms for a full volume of 1 GiB.
+    ///
+    /// Without the old control region nobody knows which generations were given out by volumes that are gone:
+    /// references into those may then come to life if a new volume has their index.
     ///
     /// It can be killed and begun again.
     ///
@@ -116,17 +119,15 @@ impl Drop for Closed<'_> {
     }
 }
 
-/// Rebuilds every volume, each in a thread of its own.
+/// Rebuilds every volume, each in a thread of its own. All are looked at before any is changed.
 fn rebuild_all(volumes: &Volumes) -> Result<Rebuilt, AccessError> {
-    let results: Vec<Result<Rebuilt, AccessError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            volumes.iter().map(|(volume, _)| scope.spawn(|| rebuild_volume(volume))).collect();
-        let panicked = |_| unreachable!("a rebuild does not panic, whatever the words hold");
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-    });
+    let plans: Result<Vec<Plan>, Fault> =
+        in_parallel(volumes, |(volume, _)| plan(volume)).into_iter().collect();
+    let plans = plans?;
+    let pairs: Vec<_> = volumes.iter().zip(&plans).collect();
+    in_parallel(&pairs, |((volume, _), plan)| apply(volume, plan));
     let mut sum = Rebuilt { volumes: volumes.len(), ..Rebuilt::default() };
-    for result in results {
-        let one = result?;
+    for one in plans.iter().map(|plan| &plan.counts) {
         sum.objects += one.objects;
         sum.undone_allocations += one.undone_allocations;
         sum.finished_frees += one.finished_frees;
@@ -187,11 +188,17 @@ struct Plan {
     counts: Rebuilt,
 }
 
-/// Rebuilds one volume, which nobody else uses.
-pub(crate) fn rebuild_volume(volume: &Volume) -> Result<Rebuilt, AccessError> {
-    let plan = plan(volume)?;
-    apply(volume, &plan);
-    Ok(plan.counts)
+/// Does the same to each, in a thread of its own.
+fn in_parallel<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || work(one))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, R>| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        threads.into_iter().map(join).collect()
+    })
 }
 
 fn plan(volume: &Volume) -> Result<Plan, Fault> {

@@ -63,7 +63,8 @@ impl<'d> Search<'d> {
     fn try_take(&self, class: usize, current: Current) -> Result<Found, Missing> {
         let volume = self.desk.mapped.volume(current.volume).ok_or(Missing::Gone)?;
         let claim = self.claim.with_class(class);
-        let announce = |word| self.inner.announce(claim, current.volume, word);
+        let intent = self.inner.control.intent_of(claim);
+        let announce = |word| intent.announce(current.volume, word);
         let held = slot::take(&volume.words(), current.place, claim, announce)?;
         Ok(Found { current, held })
     }

@@ -22,6 +22,7 @@ pub struct Trimmed {
 /// Gives back every superblock of a volume that holds no object, smaller ones first, so that one pass does.
 pub(crate) fn trim(volume: &Volume, control: &Control, claim: Claim) -> Trimmed {
     let words = volume.words();
+    let intent = control.intent_of(claim);
     let mut trimmed = Trimmed::default();
     for at in volume.superblocks() {
         let (_, Some((class, home))) = volume.superblock(at) else { continue };
@@ -32,7 +33,7 @@ pub(crate) fn trim(volume: &Volume, control: &Control, claim: Claim) -> Trimmed 
         }
         let Some((parent, slot)) = volume.parent_of(home, at.root, at.offset) else { continue };
         let claim = claim.with_class(home.parent);
-        let announce = |word| control.announce(claim, volume.index, word);
+        let announce = |word| intent.announce(volume.index, word);
         trimmed.superblocks +=
             u64::from(slot::release(&words, place, home.slots, parent, slot, claim, announce));
     }

@@ -88,13 +88,16 @@ fn attack(target: &'static str, tables_bytes: u64, seed: u64) {
         let ground = Ground::new();
         let groove = ground.groove(2 * MIB, 2);
         let stop = AtomicBool::new(false);
+        // Both have joined before the first word is overwritten.
+        let joined = std::sync::Barrier::new(3);
         std::thread::scope(|scope| {
             for worker in 0..2 {
-                let (groove, stop) = (&groove, &stop);
+                let (groove, stop, joined) = (&groove, &stop, &joined);
                 scope.spawn(move || {
                     let mut random = Pcg64::seed_from_u64(seed * 100 + worker);
                     let mut held = Vec::new();
                     let mut joiner = groove.joiner().unwrap();
+                    joined.wait();
                     while !stop.load(Ordering::Relaxed) {
                         call(groove, &joiner, &mut random, &mut held);
                         if random.random_range(0..1000) == 0 {
@@ -106,6 +109,7 @@ fn attack(target: &'static str, tables_bytes: u64, seed: u64) {
             }
             let mut random = Pcg64::seed_from_u64(seed);
             let file = file(&ground, target);
+            joined.wait();
             for _ in 0..WRITES {
                 let at = USER_OFFSET + 8 * random.random_range(0..tables_bytes / 8);
                 let word = poison(&mut random, &file, at, USER_OFFSET + tables_bytes);

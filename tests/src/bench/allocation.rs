@@ -110,7 +110,7 @@ pub fn one_thread(context: &Context) -> Result<Vec<Figure>, End> {
     ])
 }
 
-fn swaps(cell: &AtomicU64, count: usize) {
+pub(super) fn swaps(cell: &AtomicU64, count: usize) {
     for turn in 0..count as u64 {
         // SeqCst and Relaxed: the strongest one for the yardstick; nothing is ordered by it.
         let _ = black_box(cell).compare_exchange(turn, turn + 1, Ordering::SeqCst, Ordering::Relaxed);

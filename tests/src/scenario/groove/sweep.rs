@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use clap::{CommandFactory, Parser};
+
 use crate::end::End;
 use crate::failed;
 use crate::report::Tally;
@@ -22,19 +24,31 @@ pub const SCENARIO: Scenario = Scenario {
     needs_probes: false,
     cpus: 1,
     memory_bytes: 64 << 20,
-    sample: (1, &[]),
-    options: None,
+    sample: (1, &["--case", "alloc/current", "--case", "free/one-of-some"]),
+    options: Some(<Options as CommandFactory>::command),
     run,
 };
 
+/// Options of `groove/sweep`.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "groove/sweep", disable_version_flag = true)]
+struct Options {
+    /// Sweep this case, and the adoption of what it leaves, only (may be given several times). Default: all of them.
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
+}
+
 fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
+    let words = std::iter::once("groove/sweep".into()).chain(run.options.iter().cloned());
+    let options = Options::try_parse_from(words).map_err(|error| End::Usage(error.to_string()))?;
     let program = Program::new(run.program, &[CHILD]);
     let amount = Amount { exact: None, quick: 1, quick_time: Duration::ZERO, least: 1, full: 1 };
     let begin = Instant::now();
     while run.goes_on(tally.iterations, begin, &amount)? {
         run.progress.set(tally.iterations, "single-stepping");
-        let program = program.clone();
-        let sweep = std::thread::spawn(move || groove::sweep_all(&program, |_| true, |_| {}));
+        let (program, cases) = (program.clone(), options.cases.clone());
+        let pick = move |name: &str| cases.is_empty() || cases.iter().any(|case| case == name);
+        let sweep = std::thread::spawn(move || groove::sweep_all(&program, pick, |_| {}));
         while !sweep.is_finished() {
             // After Ctrl-C the sweep ends with the process, and the kernel kills what is traced.
             run.check_stop()?;
