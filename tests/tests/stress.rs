@@ -24,7 +24,9 @@ fn main() -> ExitCode {
 
 fn trial(scenario: &'static Scenario) -> Trial {
     let trial = Trial::test(scenario.name, move || small_run(scenario));
-    match scenario.missing() {
+    let slow = (scenario.sample.0 == 0)
+        .then(|| format!("needs an optimised build: run it with `cargo xtask stress {}`", scenario.name));
+    match scenario.missing().or(slow) {
         // The kind is what is printed beside the name.
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
         None => trial,
@@ -39,6 +41,7 @@ fn small_run(scenario: &'static Scenario) -> Result<(), Failed> {
     std::fs::create_dir(&files)?;
     let place = Place::open(regions.clone(), SEED).map_err(|end| end.to_string())?;
     let (iterations, options) = scenario.sample;
+    let iterations = iterations.max(1);
     let options: Vec<OsString> = options.iter().map(OsString::from).collect();
     let report = report(
         scenario,

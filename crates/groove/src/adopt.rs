@@ -50,7 +50,7 @@ impl Inner {
         // Seats first: whoever had one by then was in the joiner table before it was read.
         let taken = |seat| self.control.seat_owner(seat).map(|owner| (seat, owner));
         let taken: Vec<(u32, Owner)> = (0..SEAT_MAX as u32).filter_map(taken).collect();
-        let joiners = self.control.region.joiners();
+        let joiners = self.control.joiners()?;
         let dead: Vec<_> = taken.into_iter().filter(|(_, owner)| is_dead(*owner, &joiners)).collect();
         if dead.is_empty() {
             return Ok(adopted);

@@ -180,6 +180,12 @@ impl Control {
         self.words().fetch_add(control::EPOCH, 1, Ordering::Release);
     }
 
+    /// Every process of the joiner table, this one among them: a forked child enters itself anew.
+    pub(crate) fn joiners(&self) -> Result<Vec<JoinerInfo>, AccessError> {
+        self.region.slot().map_err(RegionError::from)?;
+        Ok(self.region.joiners())
+    }
+
     /// This process among those of the joiner table.
     pub(crate) fn identity_in<'i>(&self, joiners: &'i [JoinerInfo]) -> Result<&'i JoinerInfo, AccessError> {
         let slot = self.region.slot().map_err(RegionError::from)?;
@@ -188,7 +194,7 @@ impl Control {
 
     /// Takes a seat for a thread of this process.
     pub(crate) fn take_seat(&self) -> Result<Claim, AccessError> {
-        let joiners = self.region.joiners();
+        let joiners = self.joiners()?;
         let joiner = self.identity_in(&joiners)?;
         let words = self.words();
         // Every other one first: processors fetch cache lines in pairs, and each seat is written in every call.
@@ -229,6 +235,12 @@ impl Control {
     pub(crate) fn intent_word(&self, claim: Claim) -> u64 {
         // Relaxed: ordered by the exchange of the owner.
         self.words().load(seat_at(claim.seat() as usize) + seat::INTENT, Ordering::Relaxed)
+    }
+
+    /// Whether a seat is of this process: its forked children have copies of what uses it.
+    pub(crate) fn is_seated(&self, claim: Claim) -> bool {
+        let owner = self.seat_owner(claim.seat());
+        self.region.slot().is_ok_and(|slot| owner.is_some_and(|owner| owner.slot() == slot.index()))
     }
 
     /// Gives a seat back.

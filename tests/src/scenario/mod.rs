@@ -32,7 +32,8 @@ pub struct Scenario {
     pub cpus: u32,
     /// Bytes that its regions and its processes may fill, where there is so much.
     pub memory_bytes: u64,
-    /// Iterations that show within seconds that it works at all, and options to go with them: for `cargo test`.
+    /// Iterations that show within seconds that it works at all, and options to go with them: for `cargo test`. 0 if
+    /// nothing is shown within seconds by a build that is not optimised.
     pub sample: (u64, &'static [&'static str]),
     /// Its options, if it has any.
     pub options: Option<fn() -> clap::Command>,

@@ -24,7 +24,7 @@ pub const SCENARIO: Scenario = Scenario {
     needs_probes: false,
     cpus: 1,
     memory_bytes: 64 << 20,
-    sample: (1, &["--case", "alloc/current", "--case", "free/one-of-some"]),
+    sample: (0, &[]),
     options: Some(<Options as CommandFactory>::command),
     run,
 };
