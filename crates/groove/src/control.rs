@@ -230,6 +230,12 @@ impl Control {
         self.words().load(seat_at(claim.seat() as usize) + seat::INTENT, Ordering::Relaxed)
     }
 
+    /// Whether a seat is of this process: its forked children have copies of what uses it.
+    pub(crate) fn is_seated(&self, claim: Claim) -> bool {
+        let owner = self.seat_owner(claim.seat());
+        self.region.slot().is_ok_and(|slot| owner.is_some_and(|owner| owner.slot() == slot.index()))
+    }
+
     /// Gives a seat back.
     pub(crate) fn leave_seat(&self, claim: Claim) {
         let at = seat_at(claim.seat() as usize) + seat::OWNER;

@@ -452,7 +452,9 @@ impl Drop for Joiner {
             let number = volume.geometry.shape.superblock_in_level(home.level, current.root, current.offset);
             volume.bits(home).set(&volume.words(), number);
         }
-        self.inner.control.leave_seat(self.claim);
+        if self.inner.control.is_seated(self.claim) {
+            self.inner.control.leave_seat(self.claim);
+        }
     }
 }
 
