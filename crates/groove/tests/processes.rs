@@ -228,6 +228,8 @@ mod armed {
 
     use super::*;
 
+    /// Tag of what the victim frees again; those that are kept have others.
+    const FILLER: u64 = 1000;
     static TARGET: OnceLock<String> = OnceLock::new();
 
     fn die_at_target(probe: &'static Probe, _: &[u64]) -> Option<i32> {
@@ -248,9 +250,9 @@ mod armed {
         groove.adopt().unwrap();
         let joiner = groove.joiner().unwrap();
         let objects: Vec<ObjRef> = (0..100).map(|tag| joiner.alloc(100, 0, tag + 100).unwrap()).collect();
-        while !matches!(joiner.alloc(3000, 0, 7), Err(AllocError::Full { .. })) {}
+        while !matches!(joiner.alloc(3000, 0, FILLER), Err(AllocError::Full { .. })) {}
         objects.into_iter().for_each(|object| joiner.free(object).unwrap());
-        for object in joiner.objects(Some(7)).unwrap() {
+        for object in joiner.objects(Some(FILLER)).unwrap() {
             joiner.free(object.reference).unwrap();
         }
         joiner.trim().unwrap();
@@ -276,20 +278,22 @@ mod armed {
             let groove = ground.groove(2 * MIB, 1);
             let joiner = groove.joiner().unwrap();
             let kept: Vec<ObjRef> = (0..50).map(|tag| joiner.alloc(100, 0, tag).unwrap()).collect();
-            // A dead one's seat, for the adoption to find.
-            std::mem::forget(groove.joiner().unwrap());
             drop((joiner, groove));
-            let mut victim = Command::new(std::env::current_exe().unwrap());
-            victim.args(["armed::victim", "--exact", "--nocapture"]);
-            victim.env(PROBE, probe).env(DOMAIN, ground.domain.path());
-            let output = victim.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(
-                !output.status.success() && !said.contains("panicked"),
-                "{probe} was not reached: {said}"
-            );
+            // A dead one's seat, for the adoption to find.
+            die_at(&ground, "groove.take.held");
+            die_at(&ground, probe);
             check(&ground, &kept, probe);
         }
+    }
+
+    /// A process that passes every probe dies at one.
+    fn die_at(ground: &Ground, probe: &str) {
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        victim.args(["armed::victim", "--exact", "--nocapture"]);
+        victim.env(PROBE, probe).env(DOMAIN, ground.domain.path());
+        let output = victim.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && !said.contains("panicked"), "{probe} was not reached: {said}");
     }
 
     /// First a survivor, then a rebuild.
