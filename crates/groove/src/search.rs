@@ -80,7 +80,7 @@ impl<'d> Search<'d> {
             let home = shape.home(class);
             let bits = volume.bits(home);
             let words = volume.words();
-            let mut busy = None;
+            let mut busy = Vec::new();
             // As many as there are, in case somebody sets bits as fast as they are cleared.
             let count = ROOT_COUNT * shape.per_root[home.level];
             for _ in 0..count {
@@ -96,7 +96,7 @@ impl<'d> Search<'d> {
                     }
                     // A bit that was set late, or by somebody hostile.
                     Err(Missing::Gone | Missing::Full) => {}
-                    Err(Missing::Busy(_)) => busy = Some(number),
+                    Err(Missing::Busy(_)) => busy.push(number),
                 }
             }
             busy.into_iter().for_each(|number| bits.set(&words, number));
@@ -230,5 +230,30 @@ mod tests {
         groove.end_drain(0).unwrap();
         joiner.free(first[5]).unwrap();
         assert_eq!(joiner.alloc(1, 0, 0).unwrap().block(), first[5].block());
+    }
+
+    /// Who stalls with a slot of each of two superblocks in hand hides neither when it lets go.
+    #[test]
+    fn superblocks_that_were_busy_are_found_again() {
+        let (_directory, groove) = ground(1);
+        let mapped = groove.inner.up_to_date().unwrap();
+        let volume = mapped.volume(0).unwrap();
+        let joiner = groove.joiner().unwrap();
+        let slots = volume.geometry.shape.home(0).slots as usize;
+        let objects: Vec<_> = (0..2 * slots).map(|_| joiner.alloc(1, 0, 0).unwrap()).collect();
+        drop(joiner);
+        let joiner = groove.joiner().unwrap();
+        let freed = [objects[5], objects[slots + 5]];
+        let at = freed.map(|object| volume.geometry.descriptor_at(object.root(), object.offset()));
+        freed.into_iter().for_each(|object| joiner.free(object).unwrap());
+        let hold = |word: Descriptor| at.map(|at| volume.words().store(at, word.0, Ordering::Relaxed));
+        hold(Descriptor::held(1, Claim::new(700, 1, 0)));
+        let third = joiner.alloc(1, 0, 0).unwrap();
+        assert!(!freed.iter().any(|object| object.block() == third.block()));
+        hold(Descriptor::free(1));
+        let other = groove.joiner().unwrap();
+        for object in freed {
+            assert_eq!(other.alloc(1, 0, 0).unwrap().block(), object.block());
+        }
     }
 }
