@@ -89,12 +89,13 @@ fn attack(target: &'static str, tables_bytes: u64, seed: u64) {
         let groove = ground.groove(2 * MIB, 2);
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for worker in 0..2 {
+            // Before anything is written: afterwards nobody may get one any more.
+            let joiners = [0, 1].map(|worker| (worker, groove.joiner().unwrap()));
+            for (worker, mut joiner) in joiners {
                 let (groove, stop) = (&groove, &stop);
                 scope.spawn(move || {
                     let mut random = Pcg64::seed_from_u64(seed * 100 + worker);
                     let mut held = Vec::new();
-                    let mut joiner = groove.joiner().unwrap();
                     while !stop.load(Ordering::Relaxed) {
                         call(groove, &joiner, &mut random, &mut held);
                         if random.random_range(0..1000) == 0 {
