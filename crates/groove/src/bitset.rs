@@ -58,7 +58,8 @@ impl Bitset {
 
     fn take_from<M: Mem>(&self, mem: &M, word: usize) -> Option<u32> {
         let at = self.first + word;
-        loop {
+        // More only where somebody hostile sets and clears bits.
+        for _ in 0..u64::BITS {
             // Relaxed: acted upon only by the exchange.
             let bits = mem.load(at, Ordering::Relaxed);
             if bits == 0 {
@@ -75,6 +76,7 @@ impl Bitset {
                 return Some(word as u32 * 64 + bit);
             }
         }
+        None
     }
 
     /// Clears the summary bit of a word that was seen empty.

@@ -25,6 +25,8 @@ enum Flaw {
     Unclaimed,
     /// Whoever wants to free an object is told that it did.
     Repeated,
+    /// The superblock's word is another one whenever it is to be exchanged.
+    Restless,
     /// A word is not looked at again once its summary is cleared.
     NoSecondLook,
 }
@@ -76,6 +78,9 @@ impl Mem for Modelled {
     ) -> Result<u64, u64> {
         if self.flaw == Flaw::Unclaimed && FIRST <= index && Descriptor(new).state() == State::Held {
             return Ok(self.words[index].swap(new, self.order(success)));
+        }
+        if self.flaw == Flaw::Restless && index == CHILD {
+            return Err(current ^ 1 << 40);
         }
         let found =
             self.words[index].compare_exchange(current, new, self.order(success), self.order(failure));
@@ -281,6 +286,16 @@ fn an_object_is_freed_once() {
 #[test]
 fn an_object_is_freed_once_canary() {
     must_fail(double_free(Flaw::Repeated));
+}
+
+#[test]
+fn a_take_ends_though_somebody_hostile_writes() {
+    explore(|| {
+        let mem = Modelled::new(&[Slots::new(CLASS, 3).0, 0, 0, 0, 0, 0, 0, 0], Flaw::Restless);
+        let taken = slot::take(&*mem, CHILD_PLACE, claim(1, CLASS), |_| {});
+        assert!(taken.is_err());
+        assert_eq!(Descriptor(mem.load(FIRST, Ordering::Relaxed)).state(), State::Free, "let go");
+    });
 }
 
 #[test]

@@ -151,10 +151,11 @@ pub(crate) fn take<M: Mem>(
     }
 }
 
-/// Clears the bit of a slot whose descriptor the caller holds; `false` if it is not there.
+/// Clears the bit of a slot whose descriptor the caller holds; `false` if it is not there, or if
+/// the word never holds still.
 #[inline]
 fn clear_bit<M: Mem>(mem: &M, place: Place, mut seen: Slots, slot: u32) -> bool {
-    loop {
+    for _ in 0..TRIES {
         if seen.class() != place.class || !seen.has(slot) {
             return false;
         }
@@ -166,6 +167,7 @@ fn clear_bit<M: Mem>(mem: &M, place: Place, mut seen: Slots, slot: u32) -> bool 
             Err(found) => seen = Slots(found),
         }
     }
+    false
 }
 
 /// Makes a held slot an object; the moment of the second store is when it exists.
