@@ -8,7 +8,8 @@ use child::{own_program, release_program};
 use outlast_tests::sweep::Failure;
 use outlast_tests::sweep::groove::{Case, Oracle, Trace, cases, check, record, sweep_all};
 
-/// The calls of a few hundred steps; the scenario `groove/sweep` has those that go through whole volumes.
+/// The calls of a few hundred steps; the scenario `groove/sweep` has those that go through whole volumes, and the
+/// adoptions of what all of them leave.
 #[test]
 fn every_instruction_of_short_calls() {
     let is_short = |name: &str| !["alloc/full", "alloc/after-a-trim"].contains(&name) && !is_long(name);
@@ -23,7 +24,7 @@ fn every_instruction_of_short_calls() {
 }
 
 fn is_long(name: &str) -> bool {
-    ["trim/", "remove/", "rebuild"].iter().any(|long| name.starts_with(long))
+    ["trim/", "remove/", "rebuild", "adopt/"].iter().any(|long| name.starts_with(long))
 }
 
 /// A case, its trace, and an oracle that has seen nothing yet; nothing where a child may not be traced.

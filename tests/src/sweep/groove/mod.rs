@@ -59,7 +59,7 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
-/// Sweeps every case that `pick` picks by name, and keeps the calling thread on one core from then on.
+/// Sweeps every case that `pick` picks by name, and of those the adoptions that it picks, and keeps the calling thread on one core from then on.
 ///
 /// # Errors
 /// [`Failure::Denied`] where ptrace is not permitted; [`Failure::Broken`] at the first image that is not what it
@@ -83,8 +83,11 @@ pub fn sweep_all(
         let mut image = trace.base.clone();
         trace.changes[..trace.changes.len() / 2].iter().for_each(|change| image.apply(change));
         let before = oracle::rebuilt(&image).map_err(|reason| case.failure(reason))?;
-        sweep_one(&case.adoption(image, before), program, &mut summary, &mut tell)?;
-        summary.adoption_count += 1;
+        let adoption = case.adoption(image, before);
+        if pick(&adoption.name) {
+            sweep_one(&adoption, program, &mut summary, &mut tell)?;
+            summary.adoption_count += 1;
+        }
     }
     summary.elapsed = begin.elapsed();
     Ok(summary)
