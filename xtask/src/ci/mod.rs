@@ -140,6 +140,7 @@ fn alone(workspace: &Workspace, _: &mut TestCount) -> Result<Outcome, Failure> {
     workspace.cargo(&["check", "--package", "outlast-sched", "--no-default-features"]).run()?;
     let worker = ["check", "--package", "outlast-sched", "--no-default-features", "--features", "worker"];
     workspace.cargo(&worker).run()?;
+    workspace.cargo(&["check", "--package", "outlast-tests", "--features", "notify"]).run()?;
     let words = [
         "tree",
         "--package",

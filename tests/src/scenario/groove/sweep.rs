@@ -22,7 +22,7 @@ pub const SCENARIO: Scenario = Scenario {
     about: "SIGKILL after every instruction of alloc, free, trim, removal, adoption and rebuild",
     unit: "sweeps of all cases",
     needs_probes: false,
-    cpus: 1,
+    cpus: u32::MAX,
     memory_bytes: 64 << 20,
     sample: (1, &["--case", "alloc/current", "--case", "free/one-of-some"]),
     options: Some(<Options as CommandFactory>::command),

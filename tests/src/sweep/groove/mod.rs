@@ -16,7 +16,10 @@ mod image;
 mod oracle;
 mod record;
 
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
@@ -59,45 +62,93 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
-/// Sweeps every case that `pick` picks by name, and of those the adoptions that it picks, and keeps the calling thread on one core from then on.
+impl Summary {
+    fn add(&mut self, part: Self) {
+        self.case_count += part.case_count;
+        self.instruction_count += part.instruction_count;
+        self.image_count += part.image_count;
+        self.before_count += part.before_count;
+        self.after_count += part.after_count;
+        self.adoption_count += part.adoption_count;
+    }
+}
+
+/// Sweeps every case that `pick` picks by name, and of those the adoptions that it picks, on as many threads as there
+/// are cores.
 ///
 /// # Errors
 /// [`Failure::Denied`] where ptrace is not permitted; [`Failure::Broken`] at the first image that is not what it
 /// must be.
 pub fn sweep_all(
     program: &Program,
-    pick: impl Fn(&str) -> bool,
-    mut tell: impl FnMut(&str),
+    pick: impl Fn(&str) -> bool + Sync,
+    tell: impl Fn(&str) + Sync,
 ) -> Result<Summary, Failure> {
     let begin = Instant::now();
-    // A step is two switches between this thread and the child: on one core they are cheap.
-    super::all::pin(0);
-    let mut summary = Summary::default();
     let cases = cases().map_err(|reason| failure("making the cases", "", reason))?;
-    for case in cases.into_iter().filter(|case| pick(&case.name)) {
-        let trace = sweep_one(&case, program, &mut summary, &mut tell)?;
-        // What a survivor does with the image in the middle can be killed as well.
-        if trace.changes.len() < 4 || matches!(case.operation, Operation::Remove(_) | Operation::Rebuild) {
-            continue;
+    let waiting: VecDeque<Case> = cases.into_iter().filter(|case| pick(&case.name)).collect();
+    let waiting = Mutex::new(waiting);
+    let lock = || waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = |number| {
+        // A step is two switches between this thread and the child: on one core they are cheap.
+        super::all::pin(number);
+        let mut summary = Summary::default();
+        loop {
+            let Some(case) = lock().pop_front() else { return Ok(summary) };
+            if let Err(failure) = sweep_case(&case, program, &pick, &tell, &mut summary) {
+                // The others need not go on.
+                lock().clear();
+                return Err(failure);
+            }
         }
-        let mut image = trace.base.clone();
-        trace.changes[..trace.changes.len() / 2].iter().for_each(|change| image.apply(change));
-        let before = oracle::rebuilt(&image).map_err(|reason| case.failure(reason))?;
-        let adoption = case.adoption(image, before);
-        if pick(&adoption.name) {
-            sweep_one(&adoption, program, &mut summary, &mut tell)?;
-            summary.adoption_count += 1;
-        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let parts: Vec<Result<Summary, Failure>> = std::thread::scope(|scope| {
+        let work = &work;
+        let handles: Vec<_> = (0..threads).map(|number| scope.spawn(move || work(number))).collect();
+        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| match handle.join() {
+            Ok(part) => part,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        handles.into_iter().map(join).collect()
+    });
+    let mut sum = Summary::default();
+    for part in parts {
+        sum.add(part?);
     }
-    summary.elapsed = begin.elapsed();
-    Ok(summary)
+    sum.elapsed = begin.elapsed();
+    Ok(sum)
+}
+
+/// One case, and the adoption of what a kill in the middle of it leaves.
+fn sweep_case(
+    case: &Case,
+    program: &Program,
+    pick: &impl Fn(&str) -> bool,
+    tell: &impl Fn(&str),
+    summary: &mut Summary,
+) -> Result<(), Failure> {
+    let trace = sweep_one(case, program, summary, tell)?;
+    // What a survivor does with the image in the middle can be killed as well.
+    if trace.changes.len() < 4 || matches!(case.operation, Operation::Remove(_) | Operation::Rebuild) {
+        return Ok(());
+    }
+    let mut image = trace.base.clone();
+    trace.changes[..trace.changes.len() / 2].iter().for_each(|change| image.apply(change));
+    let before = oracle::rebuilt(&image).map_err(|reason| case.failure(reason))?;
+    let adoption = case.adoption(image, before);
+    if pick(&adoption.name) {
+        sweep_one(&adoption, program, summary, tell)?;
+        summary.adoption_count += 1;
+    }
+    Ok(())
 }
 
 fn sweep_one(
     case: &Case,
     program: &Program,
     summary: &mut Summary,
-    tell: &mut impl FnMut(&str),
+    tell: &impl Fn(&str),
 ) -> Result<Trace, Failure> {
     let (trace, outcome) = record(case, program)?;
     let mut oracle = Oracle::new(case, &outcome).map_err(|reason| case.failure(reason))?;
