@@ -88,7 +88,7 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let workers = Workers::new(options.worker_cnt.unwrap_or(cores).get())?;
     let trip = Trip { run, options, seed, size_bytes, workers, file };
-    let quick_time = Duration::from_secs(45);
+    let quick_time = Duration::from_secs(20);
     let amount = Amount { exact: trip.options.iter_max, quick: 100, quick_time, least: 10, full: 100 };
     let begin = Instant::now();
     while run.goes_on(tally.iterations, begin, &amount)? {
