@@ -19,7 +19,6 @@ use outlast_sched::{Outcome, Verdict};
 use crate::end::End;
 use crate::interrupt;
 use crate::place::Place;
-use crate::progress::Progress;
 use crate::run::{Profile, Run, report};
 use crate::scenario::{self, Scenario};
 
@@ -125,7 +124,6 @@ fn begin(arguments: &Arguments, sandbox: &Path) -> Result<Verdict, End> {
         place: &place,
         directory: sandbox,
         stop: &stop,
-        progress: Progress::new(scenario.name, Progress::is_wanted()),
     };
     Ok(report(scenario, &run).verdict())
 }

@@ -32,7 +32,6 @@ pub mod interrupt;
 pub mod job;
 pub mod place;
 pub mod probes;
-pub mod progress;
 pub mod report;
 pub mod run;
 pub mod scenario;

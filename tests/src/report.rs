@@ -190,12 +190,10 @@ pub fn reproduction(
     line
 }
 
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+%@".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    // Only a zero byte cannot be quoted, and no argument of a process has one.
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -217,14 +215,13 @@ mod tests {
 
     #[test]
     fn the_reproduction_line_survives_a_shell() {
-        let options = ["--path".into(), "a b'c".into(), "--keep".into()];
-        assert_eq!(
-            reproduction("wksp/roundtrip", 7, Some(0), "quick", &options),
-            format!(
-                r"cargo xtask {} wksp/roundtrip --seed 7 --iters 1 --profile quick -- --path 'a b'\''c' --keep",
-                if outlast_probe::ENABLED { "probes" } else { "stress" }
-            )
-        );
+        let options = ["--path".into(), "a b'c".into(), "".into(), "--keep".into()];
+        let line = reproduction("wksp/roundtrip", 7, Some(0), "quick", &options);
+        let command = if outlast_probe::ENABLED { "probes" } else { "stress" };
+        let expected = ["cargo", "xtask", command, "wksp/roundtrip", "--seed", "7", "--iters", "1"];
+        let words = shlex::split(&line).unwrap();
+        assert_eq!(words[..8], expected, "{line}");
+        assert_eq!(words[8..], ["--profile", "quick", "--", "--path", "a b'c", "", "--keep"], "{line}");
     }
 
     #[test]

@@ -13,7 +13,6 @@ use outlast_wksp::Cancel;
 
 use crate::end::End;
 use crate::place::Place;
-use crate::progress::Progress;
 use crate::report::{Report, Tally, reproduction};
 use crate::scenario::Scenario;
 
@@ -57,8 +56,6 @@ pub struct Run<'a> {
     pub directory: &'a Path,
     /// Set when it is to end early.
     pub stop: &'a Cancel,
-    /// For somebody who is looking.
-    pub progress: Progress,
 }
 
 impl Run<'_> {
@@ -173,7 +170,6 @@ mod tests {
                 place: &place,
                 directory: root.path(),
                 stop: &stop,
-                progress: Progress::new("", false),
             };
             report(scenario(ended), &run).reproduce
         };

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use outlast_tests::end::End;
 use outlast_tests::place::Place;
-use outlast_tests::progress::Progress;
 use outlast_tests::report::Tally;
 use outlast_tests::run::{Profile, Run};
 use outlast_tests::scenario::{self, groove, hostile};
@@ -36,7 +35,6 @@ fn run(
             place: &place,
             directory: &files,
             stop: &Cancel::new(),
-            progress: Progress::new("", false),
         },
         &mut tally,
     );

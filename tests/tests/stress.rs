@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use outlast_tests::end::End;
 use outlast_tests::place::Place;
-use outlast_tests::progress::Progress;
 use outlast_tests::run::{Profile, Run, report};
 use outlast_tests::scenario::{self, Scenario};
 use outlast_wksp::Cancel;
@@ -55,7 +54,6 @@ fn small_run(scenario: &'static Scenario) -> Result<(), Failed> {
             place: &place,
             directory: &files,
             stop: &Cancel::new(),
-            progress: Progress::new("", false),
         },
     );
     println!("{report}");

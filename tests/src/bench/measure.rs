@@ -59,6 +59,11 @@ pub fn pairs(
     Ok(found)
 }
 
+/// A span of time as figures give it.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// How long `work` takes, and what it returns.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let begin = Instant::now();

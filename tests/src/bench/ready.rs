@@ -7,7 +7,7 @@ use outlast_sched::{MarkerSpec, MediumSpec, Spawn, Worker, wait_all_ready};
 
 use super::Context;
 use super::figure::{Figure, Spread, Target};
-use super::measure::timed;
+use super::measure::{milliseconds, timed};
 use crate::end::{Doing, End, require};
 use crate::scenario::sched::readiness::child;
 
@@ -118,10 +118,6 @@ pub fn many(context: &Context) -> Result<Vec<Figure>, End> {
         figures.push(Figure::plain(format!("the same, {name}, wake-ups each"), Spread::of(vec![each]), ""));
     }
     Ok(figures)
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 /// Plays the worker; `words` are those behind [`WORD`].

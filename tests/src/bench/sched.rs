@@ -9,7 +9,7 @@ use outlast_sched::{
 
 use super::Context;
 use super::figure::{Figure, Spread, Target};
-use super::measure::timed;
+use super::measure::{milliseconds, timed};
 use crate::draw::Draw;
 use crate::end::{Doing, End, require};
 use crate::scenario::sched::mix::{Mix, duration, noise};
@@ -117,10 +117,6 @@ fn percentiles(values: &mut [f64]) -> (Spread, Spread) {
     let at = |part: f64| values.get((values.len() as f64 * part) as usize).copied().unwrap_or(0.0);
     let spread = Spread::of(values.to_vec());
     (Spread { median: at(0.5), ..spread }, Spread { median: at(0.99), ..spread })
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 /// How long a run of nothing takes, and one of a single job that does nothing.

@@ -80,7 +80,6 @@ fn all(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let amount = Amount { exact: None, quick: 1, quick_time: Duration::ZERO, least: 1, full: 1 };
     let begin = Instant::now();
     while run.goes_on(tally.iterations, begin, &amount)? {
-        run.progress.set(tally.iterations, "single-stepping");
         let (seed, program) = (run.seed.wrapping_add(tally.iterations), program.clone());
         let sweep = std::thread::spawn(move || sweep::sweep_all(seed, profile, &program));
         while !sweep.is_finished() {

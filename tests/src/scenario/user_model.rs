@@ -58,9 +58,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let begin = Instant::now();
     loop {
         // The clock is dearer than a step.
-        if tally.iterations.is_multiple_of(CHUNK) {
-            run.progress.set(tally.iterations, "steps");
-        }
         if (tally.iterations.is_multiple_of(CHUNK) || run.deadline.is_none())
             && !run.goes_on(tally.iterations, begin, &amount)?
         {

@@ -61,9 +61,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let amount = Amount { exact: None, quick: 200_000, quick_time, least: 1000, full: 10_000_000 };
     let begin = Instant::now();
     loop {
-        if tally.iterations.is_multiple_of(CHUNK) {
-            run.progress.set(tally.iterations, "descriptors");
-        }
         let looks = tally.iterations.is_multiple_of(CHUNK) || run.iterations.is_some();
         if looks && !run.goes_on(tally.iterations, begin, &amount)? {
             break;

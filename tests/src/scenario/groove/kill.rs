@@ -119,7 +119,6 @@ fn round(
         }
         round.kill(&groove, number, tally)?;
         tally.iterations += 1;
-        run.progress.set(tally.iterations, "kills");
     }
     round.end_workers(tally)?;
     drop(groove);

@@ -46,7 +46,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     let amount = Amount { exact: None, quick: 1, quick_time: Duration::ZERO, least: 1, full: 1 };
     let begin = Instant::now();
     while run.goes_on(tally.iterations, begin, &amount)? {
-        run.progress.set(tally.iterations, "single-stepping");
         let (program, cases) = (program.clone(), options.cases.clone());
         let pick = move |name: &str| cases.is_empty() || cases.iter().any(|case| case == name);
         let sweep = std::thread::spawn(move || groove::sweep_all(&program, pick, |_| {}));

@@ -58,7 +58,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
     while run.goes_on(tally.iterations, begin, &amount)? {
         model.round(tally).map_err(|end| failed!("round {}: {end}", tally.iterations))?;
         tally.iterations += 1;
-        run.progress.set(tally.iterations, "rounds");
     }
     model.finish(tally)?;
     let left = guard.regions();

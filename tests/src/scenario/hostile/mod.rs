@@ -110,7 +110,6 @@ pub fn traffic_under_damage(run: &Run<'_>, tally: &mut Tally, canary: bool) -> R
         collect(run, &mut damage, tally)?;
         collect(run, &mut traffic, tally)?;
         tally.iterations = tally.count("words_overwritten");
-        run.progress.set(tally.iterations, "words overwritten");
     }
     damage.send(&Order::Calm)?;
     collect(run, &mut damage, tally)?;

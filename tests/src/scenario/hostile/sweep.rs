@@ -63,7 +63,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
             Answer::Wrong(what) => return Err(failed!("{what}")),
         }
         tally.iterations = tally.count("words_damaged");
-        run.progress.set(tally.iterations, "words damaged");
     }
     tally.add("words", words);
     tally.require_some(&["words_damaged", "right_answers", "typed_errors"])

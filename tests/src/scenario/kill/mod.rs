@@ -140,7 +140,6 @@ impl Rounds<'_> {
         }
         let lane = self.new_lane(index)?;
         self.lanes.insert(index, lane);
-        self.run.progress.set(tally.iterations, "kills landed in the lock");
         Ok(())
     }
 

@@ -106,32 +106,27 @@ impl Trip<'_> {
         let wksp = &target.wksp;
         wksp.reset(draws[0].half()).doing("resetting")?;
 
-        self.stage(iteration, "filling")?;
+        self.run.check_stop()?;
         let made = fill::allocate(wksp, &mut draws[0])?;
         let payload_bytes = made.iter().map(|made| made.size_bytes).sum::<u64>();
         tally.add("allocations", made.len() as u64);
         tally.add("full_fills", u64::from(made.len() == ALLOCATIONS_MAX));
         self.workers.fill(wksp, &made)?;
 
-        self.stage(iteration, "checkpointing")?;
+        self.run.check_stop()?;
         self.checkpoint(wksp, &mut draws[0], payload_bytes, tally)?;
 
-        self.stage(iteration, "wiping")?;
+        self.run.check_stop()?;
         self.workers.wipe(wksp, &made)?;
 
-        self.stage(iteration, "restoring")?;
+        self.run.check_stop()?;
         self.restore(&mut target.wksp, &mut draws[0], &made, tally)?;
         self.options.canary.apply(&target.wksp, &made)?;
 
-        self.stage(iteration, "checking")?;
+        self.run.check_stop()?;
         self.check(&mut target, iteration, draws, made, tally)?;
         drop(target.guard);
         Ok(())
-    }
-
-    fn stage(&self, iteration: u64, what: &'static str) -> Result<(), End> {
-        self.run.progress.set(iteration, what);
-        self.run.check_stop()
     }
 
     /// The workspace that this iteration uses.

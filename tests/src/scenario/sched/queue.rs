@@ -45,9 +45,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
             _ => with_demands(&mut draw, tally)?,
         }
         tally.iterations += 1;
-        if tally.iterations.is_multiple_of(256) {
-            run.progress.set(tally.iterations, "plans");
-        }
     }
     if 3 <= tally.iterations {
         tally.require_some(&["jobs", "lists", "bests_found", "leases", "waits_for_capacity"])?;

@@ -6,7 +6,6 @@
 //! - The runner itself leaves no process, no descriptor and no file but its run directory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use super::descriptors;
 use crate::draw::Draw;
 use crate::end::{Doing, End, require};
 use crate::failed;
-use crate::report::Tally;
+use crate::report::{Tally, quoted};
 use crate::run::{Amount, Run};
 use crate::scenario::Scenario;
 
@@ -62,7 +61,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
         require(before == after, || format!("{before:?} descriptors before a run and {after:?} after it"))?;
         tally.add("runs_without_a_leaked_descriptor", u64::from(before.is_some()));
         tally.iterations += 1;
-        run.progress.set(tally.iterations, "runs");
     }
     if 3 <= tally.iterations {
         tally.require_some(&[
@@ -275,7 +273,7 @@ fn overlaps(records: &[Record]) -> Result<(), End> {
 fn interrupted(run: &Run<'_>, draw: &mut Draw, tally: &mut Tally) -> Result<(), End> {
     let flag = run.directory.join("flag");
     let mut jobs: Vec<Job> = (0..6).map(|ordinal| job(ordinal, "exit 0")).collect();
-    jobs.push(job(6, &format!("touch {}; sleep 3600", quoted(&flag))));
+    jobs.push(job(6, &format!("touch {}; sleep 3600", quoted(&flag.to_string_lossy()))));
     jobs.extend((7..12).map(|ordinal| job(ordinal, "exit 0")));
     let stop = Stop::new().doing("making a stop flag")?;
     let slots = 1 + draw.below(3) as u32;
@@ -302,8 +300,4 @@ fn interrupted(run: &Run<'_>, draw: &mut Draw, tally: &mut Tally) -> Result<(), 
     tally.add("jobs", count as u64);
     tally.add("jobs_interrupted", interrupted as u64);
     Ok(())
-}
-
-fn quoted(path: &Path) -> String {
-    shlex::try_quote(&path.to_string_lossy()).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
 }

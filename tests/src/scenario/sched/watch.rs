@@ -216,7 +216,6 @@ fn run(run: &Run<'_>, tally: &mut Tally) -> Result<(), End> {
         if round % KILL_EVERY == 0 {
             yard.kill_at_rest(tally)?;
         }
-        run.progress.set(tally.iterations, "snapshots");
     }
     yard.kill_at_rest(tally)?;
     for _ in 0..KILLS_AT_WORK {

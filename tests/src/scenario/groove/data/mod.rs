@@ -96,7 +96,6 @@ impl Traffic<'_> {
         let ground = self.ground(&mut draw)?;
         let by_processes = iteration.is_multiple_of(2);
         let what = if by_processes { "processes" } else { "threads" };
-        self.run.progress.set(iteration, what);
         let accounts = if by_processes {
             self.by_processes(&ground, iteration, tally)?
         } else {

@@ -127,7 +127,6 @@ pub fn traffic_under_damage(run: &Run<'_>, tally: &mut Tally, canary: bool) -> R
         look(&guard, tally)?;
         rounds += 1;
         tally.iterations = tally.count("words_overwritten");
-        run.progress.set(tally.iterations, "words overwritten");
     }
     tally.require_some(&["words_overwritten", "right_answers", "typed_errors", "exact_objects"])?;
     tally.require_some(&["rebuilt_and_sound", "rebuilds_refused"])
