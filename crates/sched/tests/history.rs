@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use made_up::{MadeUp, every_outcome, many, one, tell};
-use outlast_sched::{Failed, History, HistorySink, Outcome};
+use outlast_sched::{Failed, History, HistorySink, Outcome, Sink};
 use proptest::prelude::*;
 
 fn run(path: &Path, run: &MadeUp) {
@@ -40,6 +40,21 @@ fn a_missing_history_is_empty() {
     assert_eq!(history.failures(), []);
     assert_eq!(history.expectation("wksp", "wksp/roundtrip"), Default::default());
     assert!(history.show(|_, _| true).starts_with("Nothing is known"));
+}
+
+/// A full disk is an error of each line, and no more.
+#[test]
+fn a_full_disk_is_an_error_and_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.jsonl");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let mut sink = HistorySink::new(&path, None);
+    let told: Vec<_> = one(Outcome::Failed).events().iter().map(|event| sink.on(event)).collect();
+    let errors: Vec<_> = told.into_iter().filter_map(Result::err).collect();
+    assert!(!errors.is_empty(), "somebody must be told");
+    for error in errors {
+        assert!(error.to_string().contains("history.jsonl"), "{error}");
+    }
 }
 
 #[test]
